@@ -1,0 +1,269 @@
+//! The batcher: which blocks go together, and when. Pure: it is told what came and what time it is, and says what to
+//! do next; the encoder's thread does it.
+//!
+//! ```text
+//! push(event)                       next(now, line)
+//!    │                                  ▲ Open: before anything else
+//!    ├─ Open ──> opens ─────────────────┤
+//!    ├─ Block ─> pot[lane, replayable] ─┤ Batch: of one pot, fair between its sources and streams
+//!    └─ End ───> ends ──────────────────┘ End: when no pot holds a block of its stream
+//! ```
+//!
+//! **When.** A pot is ready when it has a batch's worth (bytes, blocks or records), when its oldest block waited
+//! `max_age`, or at once when the line was silent: nothing in flight and nothing sent for `max_age`. So the first
+//! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. `max_age` = 0
+//! sends whatever there is whenever the line takes it.
+//!
+//! **What first.** Live before backfill, volatile before replayable, because what can be read again can wait; but
+//! after [`LIVE_BATCHES_IN_A_ROW`] a waiting backfill gets its turn, so that it ends one day on a busy line.
+//!
+//! **Never together**: live and backfill, replayable and volatile; each batch is of one pot.
+
+mod merge;
+mod pot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use edgelogger_proto::v1::{Lane, StreamDescriptor};
+
+use crate::flow::{SourceBlock, SourceEvent, StreamClose};
+use pot::Pot;
+
+/// Bytes of blocks before compression. Larger ones compress no better (web server lines with `zstd:1`: 3.97 to 1 at 4 KiB,
+/// 5.15 at 32 KiB, 5.24 at 128 KiB, 5.25 at 512 KiB, 5.26 at 4 MiB; `encoder::measure`), hold more memory and make
+/// a lost connection dearer; much smaller ones cost more frames and acks.
+pub const BATCH_BYTES_DEFAULT: usize = 512 << 10;
+/// How long data waits for company.
+pub const MAX_AGE_DEFAULT: Duration = Duration::from_secs(1);
+/// Events held here. With the ring's slots it bounds the memory of very small blocks, whose credit counts only
+/// their bytes; at it, the rest waits in the ring.
+pub const HELD_EVENTS_MAX: usize = 4096;
+/// Live batches before a waiting backfill gets one: backfill has an eighth of a line that is full.
+pub const LIVE_BATCHES_IN_A_ROW: u32 = 7;
+
+/// The bounds of one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Bytes of blocks before compression. A single larger block makes a batch of its own.
+    pub bytes_max: usize,
+    /// Blocks.
+    pub blocks_max: usize,
+    /// Records in all blocks.
+    pub records_max: u64,
+}
+
+impl Default for BatchSize {
+    /// Blocks and records are half of what a collector takes by default.
+    fn default() -> Self {
+        Self {
+            bytes_max: BATCH_BYTES_DEFAULT,
+            blocks_max: 8_192,
+            records_max: 1 << 20,
+        }
+    }
+}
+
+/// How the batcher is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatcherSettings {
+    /// See the module page.
+    pub max_age: Duration,
+    /// The bounds of a batch.
+    pub size: BatchSize,
+}
+
+impl Default for BatcherSettings {
+    fn default() -> Self {
+        Self {
+            max_age: MAX_AGE_DEFAULT,
+            size: BatchSize::default(),
+        }
+    }
+}
+
+/// Blocks that go together.
+#[derive(Debug)]
+pub struct Collected {
+    /// Of all of them.
+    pub lane: Lane,
+    /// Can all of them, or none, be read again?
+    pub replayable: bool,
+    /// Each stream's blocks next to each other and by position; tiny neighbours are merged.
+    pub blocks: Vec<SourceBlock>,
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+pub enum Action {
+    /// Announce a stream.
+    Open(Box<StreamDescriptor>),
+    /// Encode and send these.
+    Batch(Collected),
+    /// Announce the end of a stream.
+    End(StreamClose),
+}
+
+/// Order of preference: live volatile, live replayable, backfill volatile, backfill replayable.
+const POTS: [(Lane, bool); 4] = [
+    (Lane::Live, false),
+    (Lane::Live, true),
+    (Lane::Backfill, false),
+    (Lane::Backfill, true),
+];
+const BACKFILL_FROM: usize = 2;
+
+/// See the module page.
+#[derive(Debug)]
+pub struct Batcher {
+    settings: BatcherSettings,
+    opens: VecDeque<Box<StreamDescriptor>>,
+    ends: VecDeque<StreamClose>,
+    pots: [Pot; 4],
+    /// When the last batch was taken.
+    last_batch_at: Option<Duration>,
+    live_in_a_row: u32,
+    draining: bool,
+}
+
+impl Batcher {
+    /// An empty batcher.
+    #[must_use]
+    pub fn new(settings: BatcherSettings) -> Self {
+        Self {
+            settings,
+            opens: VecDeque::new(),
+            ends: VecDeque::new(),
+            pots: Default::default(),
+            last_batch_at: None,
+            live_in_a_row: 0,
+            draining: false,
+        }
+    }
+
+    /// The bounds of a batch changed: the collector said what it takes.
+    pub const fn set_size(&mut self, size: BatchSize) {
+        self.settings.size = size;
+    }
+
+    /// May more be pushed? Otherwise it stays in the ring.
+    #[must_use]
+    pub fn wants_more(&self) -> bool {
+        self.held() < HELD_EVENTS_MAX
+    }
+
+    /// Events held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.opens.len() + self.ends.len() + self.pots.iter().map(Pot::blocks).sum::<usize>()
+    }
+
+    /// Nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held() == 0
+    }
+
+    /// From now on nothing waits for company: the agent stops.
+    pub const fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Something came.
+    pub fn push(&mut self, event: SourceEvent, now: Duration) {
+        match event {
+            SourceEvent::Open(descriptor) => self.opens.push_back(descriptor),
+            SourceEvent::End(close) => self.ends.push_back(close),
+            SourceEvent::Block(block) => {
+                let kind = (block.lane, block.replayable);
+                let pot = POTS
+                    .iter()
+                    .position(|pot| *pot == kind)
+                    .expect("POTS lists every combination");
+                self.pots[pot].push(block, now);
+            }
+        }
+    }
+
+    /// Is there something that should go now, if the line takes it? `in_flight` is the number of batches that
+    /// have no answer yet.
+    #[must_use]
+    pub fn is_ready(&self, now: Duration, in_flight: usize) -> bool {
+        !self.opens.is_empty() || self.ready_end().is_some() || self.ready_pot(now, in_flight).is_some()
+    }
+
+    /// When [`Batcher::is_ready`] will turn true with nothing else happening; `None`: never.
+    #[must_use]
+    pub fn deadline(&self, in_flight: usize) -> Option<Duration> {
+        let silent_at = (in_flight == 0).then(|| self.silent_at());
+        self.pots
+            .iter()
+            .filter_map(Pot::oldest_at)
+            .map(|oldest| {
+                let aged_at = oldest.saturating_add(self.settings.max_age);
+                silent_at.map_or(aged_at, |silent_at| silent_at.min(aged_at))
+            })
+            .min()
+    }
+
+    /// Takes what goes next. `None` while [`Batcher::is_ready`] is false.
+    pub fn next(&mut self, now: Duration, in_flight: usize) -> Option<Action> {
+        if let Some(descriptor) = self.opens.pop_front() {
+            return Some(Action::Open(descriptor));
+        }
+        if let Some(end) = self.ready_end() {
+            return self.ends.remove(end).map(Action::End);
+        }
+        let pot = self.ready_pot(now, in_flight)?;
+        self.live_in_a_row = if pot < BACKFILL_FROM {
+            self.live_in_a_row + 1
+        } else {
+            0
+        };
+        self.last_batch_at = Some(now);
+        let (lane, replayable) = POTS[pot];
+        let blocks = merge::merge_small(self.pots[pot].take(&self.settings.size));
+        Some(Action::Batch(Collected {
+            lane,
+            replayable,
+            blocks,
+        }))
+    }
+
+    /// An end may go when all blocks of its stream have gone.
+    fn ready_end(&self) -> Option<usize> {
+        self.ends
+            .iter()
+            .position(|end| !self.pots.iter().any(|pot| pot.holds(&end.stream_id)))
+    }
+
+    fn ready_pot(&self, now: Duration, in_flight: usize) -> Option<usize> {
+        let silent = in_flight == 0 && self.silent_at() <= now;
+        let mut ready = (0..POTS.len()).filter(|pot| self.pot_is_ready(*pot, now, silent));
+        let first = ready.next()?;
+        if first < BACKFILL_FROM && self.live_in_a_row >= LIVE_BATCHES_IN_A_ROW {
+            return Some(ready.find(|pot| *pot >= BACKFILL_FROM).unwrap_or(first));
+        }
+        Some(first)
+    }
+
+    fn pot_is_ready(&self, pot: usize, now: Duration, silent: bool) -> bool {
+        let pot = &self.pots[pot];
+        let Some(oldest_at) = pot.oldest_at() else {
+            return false;
+        };
+        self.draining
+            || silent
+            || oldest_at.saturating_add(self.settings.max_age) <= now
+            || pot.fills(&self.settings.size)
+            // Nothing more can come in, so waiting would be for ever.
+            || !self.wants_more()
+    }
+
+    fn silent_at(&self) -> Duration {
+        self.last_batch_at
+            .map_or(Duration::ZERO, |last| last.saturating_add(self.settings.max_age))
+    }
+}

@@ -1,0 +1,384 @@
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use edgelogger_common::block::{Block, LogBlockBuilder, LogRow};
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::StreamEndReason;
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::Resume;
+use crate::ring::{CreditPermit, Ring, RingLimits};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn lines(stream: u8, start: u64, len: usize) -> SourceBlock {
+    let bytes = Bytes::from([vec![b'x'; len - 1], vec![b'\n']].concat());
+    let crc = crc32c::crc32c(&bytes);
+    let block = Block::from_lines(StreamId::from_bytes([stream; 16]), start, bytes, 1, crc, 5);
+    SourceBlock {
+        block,
+        lane: Lane::Live,
+        replayable: true,
+        resume: Resume::Cursor(format!("{}", start + len as u64)),
+        credit: CreditPermit::uncounted(),
+    }
+}
+
+fn event(block: SourceBlock) -> SourceEvent {
+    SourceEvent::Block(block)
+}
+
+fn close(stream: u8) -> SourceEvent {
+    SourceEvent::End(StreamClose {
+        stream_id: StreamId::from_bytes([stream; 16]),
+        size: 0,
+        exact: true,
+        reason: StreamEndReason::Deleted,
+    })
+}
+
+fn batch(action: Option<Action>) -> Collected {
+    match action {
+        Some(Action::Batch(batch)) => batch,
+        other => panic!("expected a batch, got {other:?}"),
+    }
+}
+
+/// A batcher that sent something at 0 s, so that the line is not silent.
+fn busy(size: BatchSize) -> Batcher {
+    let mut batcher = Batcher::new(BatcherSettings {
+        max_age: SECOND,
+        size,
+    });
+    batcher.push(event(lines(9, 0, 10)), Duration::ZERO);
+    batch(batcher.next(Duration::ZERO, 0));
+    batcher
+}
+
+#[test]
+fn the_first_data_after_silence_goes_at_once() {
+    let mut batcher = Batcher::new(BatcherSettings::default());
+    assert!(!batcher.is_ready(SECOND, 0));
+    batcher.push(event(lines(1, 0, 10)), SECOND);
+    assert!(batcher.is_ready(SECOND, 0));
+    assert_eq!(batch(batcher.next(SECOND, 0)).blocks.len(), 1);
+    assert!(batcher.is_empty());
+}
+
+#[test]
+fn a_trickle_becomes_one_batch_of_one_block_each_max_age() {
+    let mut batcher = busy(BatchSize::default());
+    let mut sent = Vec::new();
+    for tenth in 1..=20u32 {
+        let now = SECOND / 10 * tenth;
+        batcher.push(event(lines(1, u64::from(tenth) * 10, 10)), now);
+        if let Some(Action::Batch(batch)) = batcher.next(now, 0) {
+            sent.push((
+                tenth,
+                batch.blocks.len(),
+                batch.blocks[0].block.header.record_count,
+            ));
+        }
+    }
+    assert_eq!(sent, [(10, 1, 10), (20, 1, 10)]);
+}
+
+#[test]
+fn while_something_is_in_flight_data_waits_for_its_age() {
+    let mut batcher = busy(BatchSize::default());
+    batcher.push(event(lines(1, 0, 10)), SECOND * 5);
+    assert!(!batcher.is_ready(SECOND * 5, 1));
+    assert_eq!(batcher.deadline(1), Some(SECOND * 6));
+    assert!(batcher.is_ready(SECOND * 6, 1));
+    // The answer comes first: the line is silent.
+    assert!(batcher.is_ready(SECOND * 5, 0));
+}
+
+#[test]
+fn a_batch_that_is_full_goes_at_once() {
+    let mut batcher = busy(BatchSize {
+        bytes_max: 1000,
+        ..BatchSize::default()
+    });
+    batcher.push(event(lines(1, 0, 500)), SECOND / 2);
+    assert!(!batcher.is_ready(SECOND / 2, 1));
+    batcher.push(event(lines(1, 500, 500)), SECOND / 2);
+    assert!(batcher.is_ready(SECOND / 2, 1));
+    assert_eq!(batch(batcher.next(SECOND / 2, 1)).blocks.len(), 1);
+    assert_eq!(batcher.held(), 1);
+}
+
+#[test]
+fn a_block_larger_than_a_batch_goes_alone() {
+    let mut batcher = busy(BatchSize {
+        bytes_max: 100,
+        ..BatchSize::default()
+    });
+    batcher.push(event(lines(1, 0, 5000)), SECOND);
+    batcher.push(event(lines(2, 0, 10)), SECOND);
+    assert_eq!(batch(batcher.next(SECOND * 9, 0)).blocks.len(), 1);
+}
+
+#[test]
+fn with_max_age_zero_nothing_waits() {
+    let mut batcher = Batcher::new(BatcherSettings {
+        max_age: Duration::ZERO,
+        ..BatcherSettings::default()
+    });
+    for at in 0..3 {
+        batcher.push(event(lines(1, at * 10, 10)), SECOND);
+        assert!(batcher.is_ready(SECOND, 3));
+        batch(batcher.next(SECOND, 3));
+    }
+}
+
+#[test]
+fn lanes_and_replayability_never_share_a_batch() {
+    let mut batcher = busy(BatchSize::default());
+    for (stream, (lane, replayable)) in (1..).zip(POTS.into_iter().rev()) {
+        batcher.push(
+            event(SourceBlock {
+                lane,
+                replayable,
+                ..lines(stream, 0, 10)
+            }),
+            SECOND,
+        );
+    }
+    let order: Vec<_> = std::iter::from_fn(|| batcher.next(SECOND * 9, 0))
+        .map(|action| batch(Some(action)))
+        .map(|batch| {
+            assert!(
+                batch
+                    .blocks
+                    .iter()
+                    .all(|b| (b.lane, b.replayable) == (batch.lane, batch.replayable))
+            );
+            (batch.lane, batch.replayable)
+        })
+        .collect();
+    assert_eq!(order, POTS);
+}
+
+#[test]
+fn a_backfill_is_not_starved_by_live_data() {
+    let mut batcher = busy(BatchSize {
+        bytes_max: 1,
+        ..BatchSize::default()
+    });
+    batcher.push(
+        event(SourceBlock {
+            lane: Lane::Backfill,
+            ..lines(2, 0, 10)
+        }),
+        SECOND,
+    );
+    let mut batches = 0;
+    loop {
+        batcher.push(event(lines(1, batches * 10, 10)), SECOND);
+        batches += 1;
+        if batch(batcher.next(SECOND * 9, 0)).lane == Lane::Backfill {
+            break;
+        }
+        assert!(batches < 20, "the backfill never came");
+    }
+    assert_eq!(batches, u64::from(LIVE_BATCHES_IN_A_ROW));
+}
+
+#[test]
+fn opens_go_first_and_an_end_follows_the_last_block_of_its_stream() {
+    let mut batcher = busy(BatchSize {
+        bytes_max: 100,
+        ..BatchSize::default()
+    });
+    batcher.push(event(lines(1, 0, 80)), SECOND);
+    batcher.push(event(lines(1, 80, 80)), SECOND);
+    batcher.push(close(1), SECOND);
+    batcher.push(close(2), SECOND);
+    batcher.push(SourceEvent::Open(Box::default()), SECOND);
+    let now = SECOND * 9;
+    assert!(matches!(batcher.next(now, 0), Some(Action::Open(_))));
+    assert!(
+        matches!(batcher.next(now, 0), Some(Action::End(end)) if end.stream_id == StreamId::from_bytes([2; 16]))
+    );
+    batch(batcher.next(now, 0));
+    batch(batcher.next(now, 0));
+    assert!(
+        matches!(batcher.next(now, 0), Some(Action::End(end)) if end.stream_id == StreamId::from_bytes([1; 16]))
+    );
+    assert!(batcher.next(now, 0).is_none());
+}
+
+#[test]
+fn a_quiet_stream_and_a_quiet_source_are_in_the_next_batch_behind_a_busy_one() {
+    let ring = Ring::new(RingLimits::default());
+    let (files, journal) = (ring.source("files", 0), ring.source("journal", 0));
+    let mut batcher = busy(BatchSize {
+        bytes_max: 256 << 10,
+        ..BatchSize::default()
+    });
+    for at in 0..40 {
+        let credit = files.acquire(10).unwrap();
+        batcher.push(
+            event(SourceBlock {
+                credit,
+                ..lines(1, at * 50_000, 50_000)
+            }),
+            SECOND,
+        );
+    }
+    batcher.push(
+        event(SourceBlock {
+            credit: files.acquire(10).unwrap(),
+            ..lines(2, 0, 10)
+        }),
+        SECOND,
+    );
+    batcher.push(
+        event(SourceBlock {
+            credit: journal.acquire(10).unwrap(),
+            ..lines(3, 0, 10)
+        }),
+        SECOND,
+    );
+    let first = batch(batcher.next(SECOND * 9, 0));
+    for quiet in [2, 3] {
+        assert!(
+            first
+                .blocks
+                .iter()
+                .any(|b| b.block.header.stream_id == StreamId::from_bytes([quiet; 16]))
+        );
+    }
+}
+
+#[test]
+fn a_batcher_that_is_full_sends_rather_than_waits_for_ever() {
+    let mut batcher = busy(BatchSize {
+        blocks_max: usize::MAX,
+        ..BatchSize::default()
+    });
+    let mut at = 0;
+    while batcher.wants_more() {
+        batcher.push(event(lines(1, at, 2)), SECOND / 2);
+        at += 2;
+    }
+    assert!(batcher.is_ready(SECOND / 2, 1));
+}
+
+#[test]
+fn a_merged_block_resumes_behind_its_last_part_and_keeps_all_credit() {
+    let ring = Ring::new(RingLimits::default());
+    let source = ring.source("a", 0);
+    let part = |at: u64| SourceBlock {
+        credit: source.acquire(10).unwrap(),
+        ..lines(1, at, 10)
+    };
+    let merged = merge::merge_small(vec![part(0), part(10), part(20)]);
+    assert_eq!(merged.len(), 1);
+    assert_eq!(merged[0].resume, Resume::Cursor("30".into()));
+    assert_eq!(merged[0].credit.bytes(), 30);
+    assert_eq!(merged[0].block.header.range(), 0..30);
+}
+
+#[test]
+fn small_blocks_that_are_no_plain_lines_are_merged_too() {
+    let part = |at: u64| {
+        let mut builder = LogBlockBuilder::new(StreamId::from_bytes([1; 16]), true, at);
+        builder.push(LogRow {
+            body: b"a".to_vec(),
+            severity: Some(9),
+            source_len: 1,
+            ..LogRow::default()
+        });
+        SourceBlock {
+            block: builder.finish().unwrap(),
+            ..lines(1, 0, 2)
+        }
+    };
+    let merged = merge::merge_small((0..5).map(part).collect());
+    assert_eq!(merged.len(), 1);
+    assert_eq!(
+        (
+            merged[0].block.header.range(),
+            merged[0].block.header.record_count
+        ),
+        (0..5, 5)
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push {
+        stream: u8,
+        len: usize,
+        lane: bool,
+        replayable: bool,
+    },
+    Send {
+        in_flight: usize,
+    },
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0u8..4, 1usize..3000, any::<bool>(), any::<bool>())
+            .prop_map(|(stream, len, lane, replayable)| Step::Push { stream, len, lane, replayable }),
+        2 => (0usize..3).prop_map(|in_flight| Step::Send { in_flight }),
+        1 => (0u64..1500).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+proptest! {
+    /// Against the obvious model: per pot and stream, what goes in comes out once and in order.
+    #[test]
+    fn every_block_comes_out_once_and_in_order(steps in steps()) {
+        let size = BatchSize { bytes_max: 8000, blocks_max: 20, records_max: 15 };
+        let mut batcher = Batcher::new(BatcherSettings { max_age: SECOND, size });
+        let mut now = Duration::ZERO;
+        let mut pushed: HashMap<(bool, bool, u8), u64> = HashMap::new();
+        let mut taken: HashMap<(bool, bool, u8), u64> = HashMap::new();
+        let mut take = |batch: Collected| {
+            let bytes: usize = batch.blocks.iter().map(|b| b.block.encoded_len()).sum();
+            assert!(!batch.blocks.is_empty() && bytes <= 8000);
+            for b in batch.blocks {
+                let stream = b.block.header.stream_id.as_bytes()[0];
+                let next = taken.entry((b.lane == Lane::Live, b.replayable, stream)).or_default();
+                assert_eq!(b.block.header.start, *next);
+                assert!(b.block.view().is_ok());
+                *next = b.block.header.end;
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Push { stream, len, lane, replayable } => {
+                    let at = pushed.entry((lane, replayable, stream)).or_default();
+                    let lane = if lane { Lane::Live } else { Lane::Backfill };
+                    batcher.push(event(SourceBlock { lane, replayable, ..lines(stream, *at, len) }), now);
+                    *at += len as u64;
+                }
+                Step::Send { in_flight } => {
+                    let ready = batcher.is_ready(now, in_flight);
+                    let action = batcher.next(now, in_flight);
+                    prop_assert_eq!(ready, action.is_some());
+                    if let Some(action) = action {
+                        take(batch(Some(action)));
+                    }
+                }
+                Step::Wait(ms) => now += Duration::from_millis(ms),
+            }
+            if let Some(deadline) = batcher.deadline(1) {
+                prop_assert!(batcher.is_ready(deadline.max(now), 1));
+            }
+        }
+        batcher.drain();
+        while let Some(action) = batcher.next(now, 9) {
+            take(batch(Some(action)));
+        }
+        prop_assert!(batcher.is_empty());
+        prop_assert_eq!(pushed, taken);
+    }
+}

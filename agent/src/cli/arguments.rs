@@ -1,0 +1,168 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{EXIT_CODES, Failure};
+use crate::config::{AgentConfig, CONFIG_PATH_DEFAULT, Overrides};
+
+const RUN_EXAMPLES: &str = "Examples:
+  edgelogger-agent run --collector wss://collector.example:7443 --ca ca.pem --token-file token --journald --host-metrics
+  edgelogger-agent run --collector wss://10.0.0.1:7443 --ca ca.pem --token-file token --file '/var/log/**/*.log'
+  edgelogger-agent run --config /etc/edgelogger/agent.toml
+
+Collects and ships until it gets SIGTERM or SIGINT. Flags win over the configuration file.";
+
+const CHECK_EXAMPLES: &str = "Examples:
+  edgelogger-agent check --config agent.toml
+  edgelogger-agent check --config agent.toml --connect
+  edgelogger-agent check --file '/var/log/*.log'
+
+Shows what would be collected, which files would be skipped and why, and (--connect) whether the collector answers and
+accepts the token. Changes nothing, and can be used beside a running agent.";
+
+const STATUS_EXAMPLES: &str = "Examples:
+  edgelogger-agent status
+  edgelogger-agent status --state-dir /var/lib/edgelogger-agent
+  edgelogger-agent status --json | jq .residual_positions
+
+Asks the agent that runs from a state directory.";
+
+/// Collects what this machine has to say and ships it to an EdgeLogger collector.
+#[derive(Debug, Parser)]
+#[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Collect and ship until told to stop
+    #[command(before_help = RUN_EXAMPLES, before_long_help = RUN_EXAMPLES, after_help = EXIT_CODES)]
+    Run(RunArguments),
+    /// Show what would be collected
+    #[command(before_help = CHECK_EXAMPLES, before_long_help = CHECK_EXAMPLES, after_help = EXIT_CODES)]
+    Check(CheckArguments),
+    /// Ask a running agent how it is
+    #[command(before_help = STATUS_EXAMPLES, before_long_help = STATUS_EXAMPLES, after_help = EXIT_CODES)]
+    Status(StatusArguments),
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+    /// Also connect to the collector
+    #[arg(long)]
+    pub(super) connect: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Where settings come from, and what wins over them.
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// Configuration file [default: /etc/edgelogger/agent.toml where it exists and --collector is not given]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the collector, such as wss://collector.example:7443
+    #[arg(long, value_name = "URL", env = "EDGELOGGER_COLLECTOR")]
+    collector: Option<String>,
+    /// Certificate of the collector's CA, PEM
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// File with this agent's token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Collect these log files; may be given several times
+    #[arg(long = "file", value_name = "GLOB")]
+    files: Vec<String>,
+    /// Collect the systemd journal
+    #[arg(long)]
+    journald: bool,
+    /// Collect the machine's metrics
+    #[arg(long)]
+    host_metrics: bool,
+    /// Where the agent keeps its state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Label that stands in every row; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, such as site=berlin")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl ConfigArguments {
+    /// What the flags say.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            collector: self.collector.clone(),
+            ca: self.ca.clone(),
+            token_file: self.token_file.clone(),
+            state_dir: self.state_dir.clone(),
+            files: self.files.clone(),
+            journald: self.journald,
+            host_metrics: self.host_metrics,
+            labels: self.labels.clone(),
+        }
+    }
+
+    /// The file that is meant, if any.
+    fn file(&self) -> Option<PathBuf> {
+        let default = || {
+            let path = PathBuf::from(CONFIG_PATH_DEFAULT);
+            (self.collector.is_none() && path.exists()).then_some(path)
+        };
+        self.config.clone().or_else(default)
+    }
+
+    /// File and flags together; not yet checked.
+    pub(super) fn load(&self) -> Result<AgentConfig, Failure> {
+        let overrides = self.overrides();
+        match self.file() {
+            Some(path) => {
+                let mut config = AgentConfig::read(&path, &edgelogger_common::config::process_environment)?;
+                config.apply(&overrides);
+                Ok(config)
+            }
+            None => Ok(AgentConfig::from_flags(&overrides)?),
+        }
+    }
+
+    /// Where the agent keeps its state; needs neither collector nor CA.
+    pub(super) fn state_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.state_dir {
+            return Ok(dir.clone());
+        }
+        match self.file() {
+            Some(_) => Ok(self.load()?.state_dir),
+            None => Ok(crate::config::state_dir_default()),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the transport learns goes to the checkpoints and to the account.
+
+use std::sync::Arc;
+
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::StreamDescriptor;
+
+use crate::checkpoint::Checkpoints;
+use crate::flow::SentBlock;
+use crate::tally::{Settled, Tally};
+use crate::transport::{Delivered, Journal};
+
+pub(super) struct TalliedJournal {
+    checkpoints: Arc<Checkpoints>,
+    tally: Arc<Tally>,
+}
+
+impl TalliedJournal {
+    pub const fn new(checkpoints: Arc<Checkpoints>, tally: Arc<Tally>) -> Self {
+        Self { checkpoints, tally }
+    }
+}
+
+impl Journal for TalliedJournal {
+    fn acked(&self, block: &SentBlock, how: Delivered) {
+        self.tally.settled(
+            block,
+            match how {
+                Delivered::Stored => Settled::Acked,
+                Delivered::Rejected => Settled::Rejected,
+            },
+        );
+        self.checkpoints.acked(block);
+    }
+
+    fn ended(&self, stream_id: &StreamId) {
+        self.checkpoints.ended(stream_id);
+    }
+
+    fn descriptor(&self, stream_id: &StreamId) -> Option<StreamDescriptor> {
+        self.checkpoints.stream(stream_id).map(|state| state.descriptor)
+    }
+
+    fn instance_id(&self) -> [u8; 16] {
+        self.checkpoints.instance_id()
+    }
+
+    fn next_epoch(&self) -> u64 {
+        self.checkpoints.next_epoch()
+    }
+
+    fn log_id(&self) -> Option<[u8; 16]> {
+        self.checkpoints.log_id()
+    }
+
+    fn set_log_id(&self, log_id: [u8; 16]) {
+        self.checkpoints.set_log_id(log_id);
+    }
+}

@@ -1,0 +1,194 @@
+//! Streams of an earlier process, and the files that they seem to belong to.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edgelogger_common::disk::parent;
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::{SourceKind, StreamDescriptor, StreamEndReason};
+
+use super::config::Start;
+use super::displaced::{Leaving, Listings};
+use super::files::FileId;
+use super::identity::Known;
+use super::source::FileSource;
+use super::stat::{FileKey, FileStat, stat};
+use crate::checkpoint::StreamState;
+use crate::flow::{ContentCheck, Resume, StreamClose};
+
+/// Streams of an earlier process.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// By the file that they seem to belong to; decided when it is opened.
+    pub by_file: HashMap<FileId, Vec<StreamState>>,
+    /// Files of `by_file` that were not tried yet.
+    pub undecided: HashSet<FileId>,
+    /// Their directory is not there, or is another device: perhaps not mounted yet.
+    unplaced: Vec<StreamState>,
+    /// This source has never run before.
+    first_run: bool,
+}
+
+impl Waiting {
+    /// Is there a file whose earlier stream is still to be looked for in it?
+    pub fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+}
+
+impl FileSource {
+    /// Brings the streams of an earlier process together with the files that are there.
+    pub(super) fn claim_streams(&mut self) {
+        let ours: Vec<StreamState> = self
+            .checkpoints
+            .streams()
+            .into_iter()
+            .filter(|state| self.claims(&state.descriptor))
+            .collect();
+        self.waiting.first_run = ours.is_empty();
+        if self.waiting.first_run && self.config.start == Start::End {
+            for id in &self.newcomers {
+                if let Some(file) = self.files.get_mut(*id) {
+                    file.skip_content = true;
+                }
+            }
+        }
+        let mut listings = Listings::default();
+        for state in ours {
+            self.place_stream(state, &mut listings, true);
+        }
+    }
+
+    /// Streams whose directory was not there: perhaps it is now. After as long as a deleted file would be held they
+    /// are given up.
+    pub(super) fn retry_waiting(&mut self, now: Duration) {
+        let give_up = now >= self.config.hold_age_max.get();
+        let mut listings = Listings::default();
+        for state in std::mem::take(&mut self.waiting.unplaced) {
+            self.place_stream(state, &mut listings, !give_up);
+        }
+    }
+
+    /// Was this stream read by a source with these globs? A stream that none claims is of files that are not
+    /// configured any more.
+    #[must_use]
+    pub fn claims(&self, descriptor: &StreamDescriptor) -> bool {
+        let path = descriptor
+            .file
+            .as_ref()
+            .map(|file| PathBuf::from(OsStr::from_bytes(&file.path)));
+        descriptor.kind == i32::from(SourceKind::File) && path.is_some_and(|path| self.globs.includes(&path))
+    }
+
+    /// Finds the file of one stream: at its path, beside it, or anywhere that is included.
+    fn place_stream(&mut self, state: StreamState, listings: &mut Listings, may_wait: bool) {
+        let Some(known) = state.descriptor.file.clone() else {
+            return;
+        };
+        let Ok(stream_id) = StreamId::try_from(&state.descriptor.stream_id[..]) else {
+            return;
+        };
+        let name = PathBuf::from(OsStr::from_bytes(&known.path));
+        let has_inode = |found: &FileStat| found.key.inode == known.inode;
+        let at_path = self.files.at_path(&name);
+        if let Some(id) = at_path.filter(|id| {
+            self.files
+                .get(*id)
+                .is_some_and(|file| file.key.inode == known.inode)
+        }) {
+            return self.wait_for_content(id, state);
+        }
+        // Another file has the path now, or none.
+        if let Some(newer) = at_path.and_then(|id| self.files.get_mut(id)) {
+            newer.predecessor = Some(stream_id);
+        }
+        let real = name.canonicalize().unwrap_or_else(|_| name.clone());
+        let dir = parent(&real).to_owned();
+        let beside = listings
+            .of(&dir)
+            .iter()
+            .filter(|(inode, _)| *inode == known.inode)
+            .find_map(|(_, path)| {
+                let found = stat(path).ok().filter(has_inode)?;
+                Some((path.clone(), found))
+            });
+        let leaving = Leaving {
+            name: name.clone(),
+            dir: dir.clone(),
+            birth_ns: (known.birth_time_ns != 0).then_some(known.birth_time_ns),
+            modified_ns: state.descriptor.opened_time_ns,
+            known: {
+                let Position { offset, check } = position(&state);
+                Some(Known::of(&known, offset, check))
+            },
+            stream_id: Some(stream_id),
+        };
+        if at_path.is_none() {
+            self.remember_left(&leaving);
+        }
+        let found = match beside {
+            Some((path, found)) => self.appeared(&path, &name, &found),
+            None => self.files.with_key(FileKey {
+                device: known.device,
+                inode: known.inode,
+            }),
+        };
+        match found {
+            Some(id) => {
+                self.wait_for_content(id, state);
+                self.leaving.push(leaving);
+            }
+            None if may_wait && !is_on(&dir, known.device) => self.waiting.unplaced.push(state),
+            None => {
+                self.end_lost(&state, StreamEndReason::Deleted);
+                self.leaving.push(leaving);
+            }
+        }
+    }
+
+    fn wait_for_content(&mut self, id: FileId, state: StreamState) {
+        self.waiting.undecided.insert(id);
+        self.waiting.by_file.entry(id).or_default().push(state);
+        self.newcomers.push_back(id);
+    }
+
+    /// A stream of an earlier process whose file is not there any more, or holds something else. How much more
+    /// there was, nobody can know.
+    pub(super) fn end_lost(&mut self, state: &StreamState, reason: StreamEndReason) {
+        let Ok(stream_id) = StreamId::try_from(&state.descriptor.stream_id[..]) else {
+            return;
+        };
+        self.outbox.open(state.descriptor.clone());
+        self.outbox.end(StreamClose {
+            stream_id,
+            size: state.acked_upto,
+            exact: false,
+            reason,
+        });
+    }
+}
+
+/// Is the directory on this device? A device that is not mounted shows the directory below it.
+fn is_on(dir: &Path, device: u64) -> bool {
+    stat(dir).is_ok_and(|found| found.key.device == device)
+}
+
+pub(super) struct Position {
+    pub offset: u64,
+    pub check: ContentCheck,
+}
+
+/// Where an earlier process had come to.
+pub(super) fn position(state: &StreamState) -> Position {
+    let check = match &state.resume {
+        Resume::Content(check) => *check,
+        Resume::Nowhere | Resume::Cursor(_) => ContentCheck::default(),
+    };
+    Position {
+        offset: state.acked_upto.max(state.descriptor.start),
+        check,
+    }
+}

@@ -1,0 +1,219 @@
+//! Files that are not at their path any more: found again beside it, or gone; and what was at the path after them.
+//!
+//! When a log left its path, files beside it with a rotated name that are younger than it were logs at that path too,
+//! for so short a time that nobody saw them there. They are taken in as well.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use edgelogger_common::block::ReceiptReason;
+use edgelogger_common::disk::parent;
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::StreamEndReason;
+
+use super::copy::holds;
+use super::files::{FileId, Tailer, Whereabouts};
+use super::identity::{Known, is_rotated_name};
+use super::source::FileSource;
+use super::stat::{FileKind, FileStat, stat, stat_open};
+
+/// Paths whose last file is remembered after it left them. Beyond, a file that nobody saw at its path may be missed.
+const LEFT_MAX: usize = 10_000;
+
+/// A log that left its path.
+#[derive(Debug, Clone)]
+pub(super) struct Leaving {
+    /// The path that it left, which is the name of what is found beside it.
+    pub name: PathBuf,
+    /// Where to look.
+    pub dir: PathBuf,
+    /// Its own birth and last change, ns UTC: only what is younger was at the path after it.
+    pub birth_ns: Option<i64>,
+    pub modified_ns: i64,
+    /// What was read of it: a copy of that is no other log.
+    pub known: Option<Known>,
+    /// Its stream, which the next file at the path continues.
+    pub stream_id: Option<StreamId>,
+}
+
+impl FileSource {
+    /// Remembers who was at a path, and that others may have been there since.
+    pub(super) fn left_its_path(&mut self, id: FileId) {
+        let Some(file) = self.files.get(id) else { return };
+        if file.whereabouts != Whereabouts::Included {
+            return;
+        }
+        let leaving = Leaving {
+            name: file.path.clone(),
+            dir: parent(file.others.first().unwrap_or(&file.path)).to_owned(),
+            birth_ns: file.birth_ns,
+            modified_ns: file.modified_ns,
+            known: file.known(),
+            stream_id: file.place.as_ref().map(|place| place.stream_id),
+        };
+        let taken = self.files.at_path(&file.path).is_some_and(|at_path| at_path != id);
+        if !taken {
+            self.remember_left(&leaving);
+        }
+        self.leaving.push(leaving);
+    }
+
+    /// Between this and the next file that is seen at the path, others may come and go there.
+    pub(super) fn remember_left(&mut self, leaving: &Leaving) {
+        if self.left.len() >= LEFT_MAX {
+            self.left.clear();
+        }
+        self.left.insert(leaving.name.clone(), leaving.clone());
+    }
+
+    /// Finds the files again that are not at their path any more, and what was at their path since.
+    pub(super) fn settle_displaced(&mut self) {
+        if self.displaced.is_empty() && self.leaving.is_empty() {
+            return;
+        }
+        let mut listings = Listings::default();
+        for (id, path) in std::mem::take(&mut self.displaced) {
+            let Some(file) = self.files.get(id) else { continue };
+            if file.path != path {
+                // One of its other paths, or it was met at a new one meanwhile.
+                self.files.remove_path(id, &path);
+                continue;
+            }
+            let beside = file
+                .others
+                .iter()
+                .chain([&file.path])
+                .map(|path| parent(path).to_owned());
+            let beside: Vec<PathBuf> = distinct(beside);
+            match beside.iter().find_map(|dir| find_again(file, listings.of(dir))) {
+                Some((path, found)) => {
+                    let included = self.globs.includes(&path);
+                    self.moved(
+                        id,
+                        &path,
+                        if included {
+                            Whereabouts::Included
+                        } else {
+                            Whereabouts::Rotated
+                        },
+                    );
+                    self.refresh(id, &found);
+                }
+                // A listing misses what is renamed while it is made. Once more, where that would be the end of it.
+                None if file.file.is_none() && !file.missed => {
+                    if let Some(file) = self.files.get_mut(id) {
+                        file.missed = true;
+                    }
+                    self.displaced.push((id, path));
+                }
+                None => self.gone(id),
+            }
+        }
+        // What lies beside a log may be a copy of a stream whose file is not opened yet.
+        if self.waiting.is_undecided() {
+            return;
+        }
+        for leaving in std::mem::take(&mut self.leaving) {
+            self.adopt(&leaving, &mut listings);
+        }
+    }
+
+    /// A file at no path that is known.
+    fn gone(&mut self, id: FileId) {
+        let now = self.clock.monotonic();
+        self.left_its_path(id);
+        self.files.forget_paths(id);
+        let Some(file) = self.files.get_mut(id) else {
+            return;
+        };
+        let whole = file
+            .place
+            .as_ref()
+            .is_some_and(|place| !file.dirty && place.offset >= file.size);
+        if let Some(descriptor) = &file.file {
+            if file.is_gone() {
+                return;
+            }
+            file.whereabouts = Whereabouts::Gone { since: now };
+            file.active = now;
+            if let Ok(stat) = stat_open(descriptor) {
+                (file.size, file.modified_ns) = (stat.size, stat.modified_ns);
+            }
+            self.status.update(id, file);
+            self.enqueue(id);
+            return;
+        }
+        if let Some(place) = &file.place
+            && !whole
+        {
+            tracing::warn!(
+                file = %file.name.display(), read = place.offset, size = file.size,
+                "a file was deleted before it was read to its end, and was not open"
+            );
+        }
+        self.end_stream(id, StreamEndReason::Deleted, whole, ReceiptReason::Rotated);
+        self.drop_file(id);
+    }
+
+    /// Takes in the rotated files beside a path that were logs at it after `leaving` was.
+    pub(super) fn adopt(&mut self, leaving: &Leaving, listings: &mut Listings) {
+        let Some(original) = leaving.name.file_name() else {
+            return;
+        };
+        let named: Vec<PathBuf> = listings
+            .of(&leaving.dir)
+            .iter()
+            .map(|(_, path)| path)
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| is_rotated_name(original.as_bytes(), name.as_bytes()))
+                    && self.files.at_path(path).is_none()
+                    && !self.globs.excludes(path)
+            })
+            .cloned()
+            .collect();
+        for path in named {
+            let Ok(found) = stat(&path) else { continue };
+            // File systems count in ticks of some milliseconds; what was made in the same one may be younger.
+            let younger = match (found.birth_ns, leaving.birth_ns) {
+                (Some(birth), Some(left)) => birth >= left,
+                _ => found.modified_ns >= leaving.modified_ns,
+            };
+            let new = younger && found.kind == FileKind::Regular && self.files.with_key(found.key).is_none();
+            let copied = |known: &Known| holds(&path, &found, known).unwrap_or(false);
+            if new && !leaving.known.as_ref().is_some_and(copied) {
+                self.appeared(&path, &leaving.name, &found);
+            }
+        }
+    }
+}
+
+/// The file under another name in the same directory.
+fn find_again(file: &Tailer, listing: &[(u64, PathBuf)]) -> Option<(PathBuf, FileStat)> {
+    let same_inode = listing.iter().filter(|(inode, _)| *inode == file.key.inode);
+    same_inode
+        .filter_map(|(_, path)| Some((path.clone(), stat(path).ok()?)))
+        .find(|(_, found)| file.is(found))
+}
+
+/// Directory listings of one round: inode and path of each entry.
+#[derive(Default)]
+pub(super) struct Listings(HashMap<PathBuf, Vec<(u64, PathBuf)>>);
+
+impl Listings {
+    /// Empty where the directory can't be listed.
+    pub fn of(&mut self, dir: &Path) -> &[(u64, PathBuf)] {
+        use std::os::unix::fs::DirEntryExt;
+        self.0.entry(dir.to_owned()).or_insert_with(|| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| (entry.ino(), entry.path())).collect()
+        })
+    }
+}
+
+/// Paths without repetition, in order.
+pub(super) fn distinct(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    paths.filter(|path| seen.insert(path.clone())).collect()
+}

@@ -1,0 +1,280 @@
+//! The files that are followed, and the three ways to find one: by path, by inode, by id.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edgelogger_common::stream::StreamId;
+use rustix::fd::OwnedFd;
+
+use super::identity::{Known, births_differ};
+use super::reader::Place;
+use super::stat::{FileKey, FileStat};
+use crate::flow::ContentCheck;
+
+/// A followed file; never used again for another.
+pub(super) type FileId = u64;
+
+/// Where a followed file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// At a path that a glob includes.
+    Included,
+    /// At a path that a rotation gave it.
+    Rotated,
+    /// At no path that is known: deleted, or moved out of sight. Its descriptor is all there is.
+    Gone { since: Duration },
+}
+
+/// One followed file.
+#[derive(Debug)]
+pub(super) struct Tailer {
+    /// The path by which it was included; what its stream is called.
+    pub name: PathBuf,
+    /// Where it is now, and opened.
+    pub path: PathBuf,
+    /// Other paths that lead to it: the target of a symbolic link, further links.
+    pub others: Vec<PathBuf>,
+    pub key: FileKey,
+    pub birth_ns: Option<i64>,
+    pub whereabouts: Whereabouts,
+    pub file: Option<OwnedFd>,
+    /// Turn of the last use, for closing what was not used for longest.
+    pub used: u64,
+    /// Its stream; `None` before its first byte was seen.
+    pub place: Option<Place>,
+    /// CRC32C of its first bytes, as its stream's descriptor has it.
+    pub fingerprint: Option<ContentCheck>,
+    /// The stream that its own continues.
+    pub predecessor: Option<StreamId>,
+    /// It was looked for beside its path and not found, once.
+    pub missed: bool,
+    /// It was read before under another stream, so its content is not judged any more.
+    pub followed: bool,
+    /// What it holds when it is first read is skipped.
+    pub skip_content: bool,
+    /// As last seen by `stat`, or known from reading.
+    pub size: u64,
+    pub modified_ns: i64,
+    /// Something happened to it since its end was last reached.
+    pub dirty: bool,
+    /// It is in the queue of files to read.
+    pub queued: bool,
+    /// When it was last read, or grew.
+    pub active: Duration,
+    /// When its unfinished last line is handed on, and where that line ended when this was set.
+    pub timer: Option<(Duration, u64)>,
+    /// The timer fired.
+    pub finish_line_at: Option<u64>,
+    /// What went wrong last; tried again.
+    pub error: Option<String>,
+}
+
+impl Tailer {
+    pub fn new(name: PathBuf, path: PathBuf, stat: &FileStat, whereabouts: Whereabouts) -> Self {
+        Self {
+            name,
+            path,
+            others: Vec::new(),
+            key: stat.key,
+            birth_ns: stat.birth_ns,
+            whereabouts,
+            file: None,
+            used: 0,
+            place: None,
+            fingerprint: None,
+            predecessor: None,
+            missed: false,
+            followed: false,
+            skip_content: false,
+            size: stat.size,
+            modified_ns: stat.modified_ns,
+            dirty: false,
+            queued: false,
+            active: Duration::ZERO,
+            timer: None,
+            finish_line_at: None,
+            error: None,
+        }
+    }
+
+    /// Is it this file? Says no only where that is certain; content is compared at the next read.
+    pub fn is(&self, stat: &FileStat) -> bool {
+        self.key == stat.key && !births_differ(self.birth_ns, stat.birth_ns)
+    }
+
+    /// What its stream remembers of its content.
+    pub fn known(&self) -> Option<Known> {
+        let (place, fingerprint) = (self.place.as_ref()?, self.fingerprint?);
+        Some(Known {
+            inode: self.key.inode,
+            birth_ns: self.birth_ns,
+            fingerprint_len: fingerprint.len,
+            fingerprint_crc32c: fingerprint.crc32c,
+            offset: place.offset,
+            check: place.check,
+        })
+    }
+
+    pub const fn is_gone(&self) -> bool {
+        matches!(self.whereabouts, Whereabouts::Gone { .. })
+    }
+
+    /// Is something known to be unread?
+    pub fn has_unread(&self) -> bool {
+        self.dirty || self.queued || self.size > self.place.as_ref().map_or(0, |place| place.offset)
+    }
+}
+
+/// All followed files.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    by_id: HashMap<FileId, Tailer>,
+    by_path: HashMap<PathBuf, FileId>,
+    by_key: HashMap<FileKey, FileId>,
+    /// Those with a descriptor.
+    open: Vec<FileId>,
+    next_id: FileId,
+}
+
+impl Files {
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn get(&self, id: FileId) -> Option<&Tailer> {
+        self.by_id.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: FileId) -> Option<&mut Tailer> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub fn at_path(&self, path: &Path) -> Option<FileId> {
+        self.by_path.get(path).copied()
+    }
+
+    pub fn with_key(&self, key: FileKey) -> Option<FileId> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Paths of all files, in no order.
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.by_path.keys()
+    }
+
+    pub fn gone(&self) -> impl Iterator<Item = (FileId, &Tailer)> {
+        // A file at no path is known by its descriptor only.
+        self.open
+            .iter()
+            .filter_map(|id| Some((*id, self.by_id.get(id)?)))
+            .filter(|(_, file)| file.is_gone())
+    }
+
+    pub fn insert(&mut self, file: Tailer) -> FileId {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.by_path.insert(file.path.clone(), id);
+        self.by_key.insert(file.key, id);
+        self.by_id.insert(id, file);
+        id
+    }
+
+    pub fn remove(&mut self, id: FileId) -> Option<Tailer> {
+        self.forget_paths(id);
+        self.close(id);
+        let file = self.by_id.remove(&id)?;
+        if self.by_key.get(&file.key) == Some(&id) {
+            self.by_key.remove(&file.key);
+        }
+        Some(file)
+    }
+
+    /// Another path that leads to the file.
+    pub fn add_path(&mut self, id: FileId, path: PathBuf) {
+        let Some(file) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if file.path != path && !file.others.contains(&path) {
+            file.others.push(path.clone());
+        }
+        self.by_path.insert(path, id);
+    }
+
+    /// One of the file's other paths does not lead to it any more.
+    pub fn remove_path(&mut self, id: FileId, path: &Path) {
+        if self.by_path.get(path) == Some(&id) {
+            self.by_path.remove(path);
+        }
+        if let Some(file) = self.by_id.get_mut(&id) {
+            file.others.retain(|other| other != path);
+        }
+    }
+
+    /// The file leaves all its paths.
+    pub fn forget_paths(&mut self, id: FileId) {
+        let Some(file) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        for path in std::iter::once(&file.path).chain(&file.others) {
+            if self.by_path.get(path) == Some(&id) {
+                self.by_path.remove(path);
+            }
+        }
+        file.others.clear();
+    }
+
+    /// The file is at this path now, and at no other.
+    pub fn set_path(&mut self, id: FileId, path: PathBuf) {
+        self.forget_paths(id);
+        if let Some(file) = self.by_id.get_mut(&id) {
+            file.path.clone_from(&path);
+            self.by_path.insert(path, id);
+        }
+    }
+
+    /// Files with a descriptor.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn set_open(&mut self, id: FileId, descriptor: OwnedFd) {
+        if let Some(file) = self.by_id.get_mut(&id)
+            && file.file.replace(descriptor).is_none()
+        {
+            self.open.push(id);
+        }
+    }
+
+    pub fn close(&mut self, id: FileId) {
+        if let Some(file) = self.by_id.get_mut(&id)
+            && file.file.take().is_some()
+        {
+            self.open.retain(|open| *open != id);
+        }
+    }
+
+    /// Closes the descriptor that is missed least: one that has nothing to read and was not used for longest. That
+    /// of a file without a path is never closed here, because it could not be opened again.
+    pub fn close_one(&mut self) -> bool {
+        let least = self
+            .open
+            .iter()
+            .filter_map(|id| Some((*id, self.by_id.get(id)?)))
+            .filter(|(_, file)| !file.is_gone())
+            .min_by_key(|(_, file)| (file.has_unread(), file.used))
+            .map(|(id, _)| id);
+        least.inspect(|id| self.close(*id)).is_some()
+    }
+
+    /// Closes what had nothing to read since `before`.
+    pub fn close_idle(&mut self, before: Duration) {
+        let idle = |id: &FileId| {
+            self.by_id
+                .get(id)
+                .is_some_and(|file| !file.is_gone() && !file.has_unread() && file.active < before)
+        };
+        let idle: Vec<FileId> = self.open.iter().copied().filter(|id| idle(id)).collect();
+        idle.into_iter().for_each(|id| self.close(id));
+    }
+}

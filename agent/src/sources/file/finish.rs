@@ -1,0 +1,183 @@
+//! How streams end: replaced, handed over to a copy, deleted, held to the limit.
+
+use std::time::Duration;
+
+use edgelogger_common::block::ReceiptReason;
+use edgelogger_proto::v1::StreamEndReason;
+use rustix::fs::fstatvfs;
+
+use super::files::{FileId, Tailer, Whereabouts};
+use super::hold::{self, Fate, Held, HoldLimits, SWEEP_EVERY};
+use super::identity::Difference;
+use super::reader::{Place, Turn, receipt};
+use super::source::FileSource;
+use super::stat::stat_open;
+use crate::flow::{Resume, StreamClose};
+
+impl FileSource {
+    /// The file is not what was read before: its stream ends, and a new one begins at 0.
+    pub(super) fn restart_stream(&mut self, id: FileId, difference: Difference) {
+        let known = self.files.get(id).and_then(Tailer::known);
+        let place = self.files.get(id).and_then(|file| file.place.clone());
+        let copied = match (known, place) {
+            (Some(known), Some(place)) => self.go_on_in_copy(id, &known, &place),
+            _ => false,
+        };
+        if copied {
+            self.hand_over(id);
+        } else {
+            self.end_stream(id, difference.end_reason(), false, ReceiptReason::Truncated);
+        }
+        if let Some(file) = self.files.get_mut(id) {
+            file.followed = true;
+            self.status.update(id, file);
+            self.newcomers.push_back(id);
+        }
+    }
+
+    /// The file's stream goes on in another file.
+    fn hand_over(&mut self, id: FileId) {
+        let Some(file) = self.files.get_mut(id) else {
+            return;
+        };
+        if let Some((at, _)) = file.timer.take() {
+            self.timers.remove(&(at, id));
+        }
+        file.predecessor = file
+            .place
+            .take()
+            .map(|place| place.stream_id)
+            .or(file.predecessor);
+    }
+
+    /// Ends a file's stream. What is known to have been there and was not read gets a receipt of `reason`.
+    pub(super) fn end_stream(
+        &mut self,
+        id: FileId,
+        why: StreamEndReason,
+        exact: bool,
+        reason: ReceiptReason,
+    ) {
+        let Some(file) = self.files.get_mut(id) else {
+            return;
+        };
+        if let Some((at, _)) = file.timer.take() {
+            self.timers.remove(&(at, id));
+        }
+        let Some(place) = file.place.take() else { return };
+        let scanned = place.long_line.as_ref().map_or(0, |line| line.scanned);
+        let known = match why {
+            // What is in the file now is not this stream's.
+            StreamEndReason::Truncated | StreamEndReason::Replaced => {
+                place.seen.max(scanned).max(place.offset)
+            }
+            _ => file.size.max(place.seen).max(scanned),
+        };
+        file.predecessor = Some(place.stream_id);
+        self.end_at(&place, known, why, exact, reason);
+    }
+
+    fn end_at(&mut self, place: &Place, size: u64, why: StreamEndReason, exact: bool, reason: ReceiptReason) {
+        if size > place.offset
+            && let Turn::Block { block, .. } = receipt(place.stream_id, place.offset, size, reason)
+        {
+            // The check is not of the bytes before the receipt's end, and is not meant to be: nothing is read behind it.
+            self.outbox.receipt(block, Resume::Content(place.check));
+            self.status
+                .count(|totals| totals.bytes_lost += size - place.offset);
+        }
+        self.outbox.end(StreamClose {
+            stream_id: place.stream_id,
+            size,
+            exact,
+            reason: why,
+        });
+    }
+
+    /// The file is not followed any more.
+    pub(super) fn drop_file(&mut self, id: FileId) {
+        if let Some(file) = self.files.remove(id)
+            && let Some((at, _)) = file.timer
+        {
+            self.timers.remove(&(at, id));
+        }
+        self.status.remove(id);
+        let open = self.files.open_count();
+        self.status.count(|totals| totals.files_open = open);
+    }
+
+    /// Files that are held open though they are deleted: looks for more to read, and lets go of what is due.
+    pub(super) fn sweep_held(&mut self, now: Duration) {
+        if now < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now + SWEEP_EVERY;
+        let gone: Vec<FileId> = self.files.gone().map(|(id, _)| id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let held: Vec<Held> = gone.into_iter().filter_map(|id| self.held(id, now)).collect();
+        let limits = HoldLimits {
+            bytes_max: self.config.hold_bytes_max.map(|bytes| bytes.as_u64()),
+            age_max: self.config.hold_age_max.get(),
+            files_max: self.config.open_files_max,
+        };
+        for fate in hold::sweep(&held, &limits, now) {
+            match fate {
+                Fate::Done(id) => {
+                    self.end_stream(id, StreamEndReason::Deleted, true, ReceiptReason::Rotated);
+                    self.drop_file(id);
+                }
+                Fate::Expired(id) => self.expire(id),
+            }
+        }
+    }
+
+    fn expire(&mut self, id: FileId) {
+        if let Some(file) = self.files.get(id) {
+            let unread = file
+                .place
+                .as_ref()
+                .map_or(file.size, |place| file.size.saturating_sub(place.offset));
+            tracing::warn!(
+                file = %file.name.display(), unread_bytes = unread,
+                "a deleted file was held open to the limit of bytes or time, and what was not read of it is lost; \
+                 raise hold_bytes_max or hold_age_max, or let the collector catch up"
+            );
+        }
+        self.end_stream(id, StreamEndReason::HoldExpired, false, ReceiptReason::Rotated);
+        self.drop_file(id);
+    }
+
+    /// Looks at one held file again.
+    fn held(&mut self, id: FileId, now: Duration) -> Option<Held> {
+        let file = self.files.get_mut(id)?;
+        let Whereabouts::Gone { since } = file.whereabouts else {
+            return None;
+        };
+        let descriptor = file.file.as_ref()?;
+        let device = file.key.device;
+        let file_system_bytes = *self.file_system_bytes.entry(device).or_insert_with(|| {
+            fstatvfs(descriptor).map_or(u64::MAX, |system| system.f_blocks.saturating_mul(system.f_frsize))
+        });
+        let stat = stat_open(descriptor).ok()?;
+        if stat.size != file.size || stat.modified_ns != file.modified_ns {
+            (file.size, file.modified_ns, file.active) = (stat.size, stat.modified_ns, now);
+            self.enqueue(id);
+        }
+        let file = self.files.get(id)?;
+        let moved = stat.links > 0;
+        let disk_bytes = if moved { 0 } else { stat.disk_bytes };
+        let unread = file.has_unread();
+        Some(Held {
+            file: id,
+            key: stat.key,
+            since,
+            active: file.active,
+            moved,
+            disk_bytes,
+            file_system_bytes,
+            unread,
+        })
+    }
+}

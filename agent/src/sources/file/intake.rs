@@ -1,0 +1,273 @@
+//! From a file to a stream: resumed where it was, or new and durable before its first block.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use edgelogger_common::block::{Block, ReceiptReason};
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::{PositionUnit, SourceKind, StreamDescriptor};
+use memchr::memrchr;
+use rustix::fd::AsFd;
+
+use super::claim::{Position, position};
+use super::error::FileSourceError;
+use super::files::{FileId, Whereabouts};
+use super::identity::{Difference, FINGERPRINT_BYTES_MAX, Known, compare, identity};
+use super::lines::check_at_end_of;
+use super::reader::{Place, read_at};
+use super::skip::{SkipReason, judge};
+use super::source::FileSource;
+use super::stat::{FileStat, stat_open};
+use crate::checkpoint::StreamState;
+use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck, Resume};
+
+/// Files that are made into streams at once, with one write to the checkpoints.
+const INTAKE_MAX: usize = 1024;
+/// Pause after the checkpoints could not be written.
+const INTAKE_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes before the end that are searched for the last line feed, so that reading begins with a line.
+const LAST_LINE_BYTES_MAX: usize = 64 << 10;
+
+/// What a new file turned out to be.
+enum Examined {
+    /// Empty, vanished, or unreadable now.
+    Later,
+    Skip(SkipReason),
+    Resumed,
+    New(Box<New>),
+}
+
+struct New {
+    descriptor: StreamDescriptor,
+    stream_id: StreamId,
+    /// Where reading begins, and the bytes before it.
+    from: u64,
+    check: ContentCheck,
+}
+
+impl FileSource {
+    /// Makes streams of the files that are new.
+    pub(super) fn take_in(&mut self, now: Duration) {
+        if self.newcomers.is_empty() || now < self.intake_at || !self.outbox.is_empty() {
+            return;
+        }
+        let mut new = Vec::new();
+        for _ in 0..INTAKE_MAX {
+            let Some(id) = self.newcomers.pop_front() else {
+                break;
+            };
+            self.waiting.undecided.remove(&id);
+            if self.files.get(id).is_none_or(|file| file.place.is_some()) || !self.open(id) {
+                continue;
+            }
+            match self.examine(id) {
+                Ok(Examined::New(stream)) => new.push((id, *stream)),
+                Ok(Examined::Skip(reason)) => self.skip_file(id, reason),
+                Ok(Examined::Resumed) => self.enqueue(id),
+                Ok(Examined::Later) => {}
+                Err(error) => self.failed(id, "read", error),
+            }
+        }
+        // A file that came twice in this round is one stream.
+        let mut ids = HashSet::new();
+        new.retain(|(id, _)| ids.insert(*id));
+        self.create(new, now);
+    }
+
+    /// Makes new streams durable, all at once, then announces them.
+    fn create(&mut self, new: Vec<(FileId, New)>, now: Duration) {
+        if new.is_empty() {
+            return;
+        }
+        let descriptors: Vec<StreamDescriptor> =
+            new.iter().map(|(_, stream)| stream.descriptor.clone()).collect();
+        if let Err(error) = self.checkpoints.create(&descriptors) {
+            let message = FileSourceError::from(error).to_string();
+            tracing::warn!("{message}");
+            self.status.count(|totals| totals.trouble = Some(message));
+            self.newcomers.extend(new.into_iter().map(|(id, _)| id));
+            self.intake_at = now + INTAKE_PAUSE;
+            return;
+        }
+        self.status.count(|totals| totals.trouble = None);
+        for (id, stream) in new {
+            let New {
+                descriptor,
+                stream_id,
+                from,
+                check,
+            } = stream;
+            let Some(file) = self.files.get_mut(id) else {
+                continue;
+            };
+            let fingerprint = fingerprint(&descriptor);
+            self.outbox.open(descriptor);
+            if from > 0 {
+                let block = Block::receipt(stream_id, false, 0, from, ReceiptReason::TooOld, 0, false);
+                self.outbox.receipt(block, Resume::Content(check));
+                self.status.count(|totals| totals.bytes_skipped += from);
+            }
+            file.place = Some(Place::new(stream_id, from, check));
+            file.fingerprint = Some(fingerprint);
+            file.skip_content = false;
+            file.active = now;
+            self.status.update(id, file);
+            self.enqueue(id);
+        }
+    }
+
+    fn examine(&mut self, id: FileId) -> io::Result<Examined> {
+        let earlier = self.waiting.by_file.remove(&id).unwrap_or_default();
+        let Some(file) = self.files.get(id) else {
+            return Ok(Examined::Later);
+        };
+        let Some(descriptor) = &file.file else {
+            return Ok(Examined::Later);
+        };
+        let found = stat_open(descriptor)?;
+        let head = read_at(descriptor, 0, FINGERPRINT_BYTES_MAX)?;
+        let resumed = self.resume(id, earlier, &found, &head)?;
+        if resumed {
+            return Ok(Examined::Resumed);
+        }
+        let Some(file) = self.files.get_mut(id) else {
+            return Ok(Examined::Later);
+        };
+        (file.size, file.modified_ns) = (found.size, found.modified_ns);
+        if head.is_empty() {
+            file.dirty = false;
+            return Ok(Examined::Later);
+        }
+        if let Some(reason) = judge(&head, self.config.allow_binary || file.followed) {
+            return Ok(Examined::Skip(reason));
+        }
+        let Some(file) = self.files.get(id) else {
+            return Ok(Examined::Later);
+        };
+        let Some(descriptor) = &file.file else {
+            return Ok(Examined::Later);
+        };
+        let old = self.config.ignore_older.is_some_and(|age| {
+            let age = i64::try_from(age.get().as_nanos()).unwrap_or(i64::MAX);
+            found.modified_ns < self.clock.wall_ns().saturating_sub(age)
+        });
+        let skip = !file.followed && (file.skip_content || old);
+        let (from, check) = if skip {
+            skip_to(descriptor, found.size)?
+        } else {
+            (0, ContentCheck::default())
+        };
+        let stream_id = StreamId::random();
+        let descriptor = StreamDescriptor {
+            stream_id: stream_id.to_proto(),
+            kind: SourceKind::File.into(),
+            unit: PositionUnit::Byte.into(),
+            name: file.name.to_string_lossy().into_owned(),
+            replayable: true,
+            start: 0,
+            predecessor: file.predecessor.map(StreamId::to_proto).unwrap_or_default(),
+            file: Some(identity(file.name.as_os_str().as_bytes(), &found, &head)),
+            opened_time_ns: self.clock.wall_ns(),
+        };
+        Ok(Examined::New(Box::new(New {
+            descriptor,
+            stream_id,
+            from,
+            check,
+        })))
+    }
+
+    /// Resumes the youngest earlier stream that was read from this content, and ends the others.
+    fn resume(
+        &mut self,
+        id: FileId,
+        mut earlier: Vec<StreamState>,
+        found: &FileStat,
+        head: &[u8],
+    ) -> io::Result<bool> {
+        earlier.sort_by_key(|state| std::cmp::Reverse(state.descriptor.opened_time_ns));
+        let mut resumed = false;
+        for state in earlier {
+            let Some(file) = self.files.get(id) else {
+                return Ok(resumed);
+            };
+            let (Some(descriptor), Some(known)) = (&file.file, &state.descriptor.file) else {
+                continue;
+            };
+            let Ok(stream_id) = StreamId::try_from(&state.descriptor.stream_id[..]) else {
+                continue;
+            };
+            let Position { offset, check } = position(&state);
+            let window = u64::from(check.len).min(offset);
+            let before = read_at(descriptor, offset - window, check.len as usize)?;
+            let verdict = compare(&Known::of(known, offset, check), found, head, &before);
+            let verdict = if resumed {
+                Err(Difference::OtherContent)
+            } else {
+                verdict
+            };
+            match verdict {
+                Ok(()) => {
+                    resumed = true;
+                    let place = Place::new(stream_id, offset, check);
+                    self.outbox.open(state.descriptor.clone());
+                    if let Some(file) = self.files.get_mut(id) {
+                        (file.size, file.modified_ns, file.place) =
+                            (found.size, found.modified_ns, Some(place));
+                        file.fingerprint = Some(fingerprint(&state.descriptor));
+                        self.status.update(id, file);
+                    }
+                }
+                Err(difference) => {
+                    let known = Known::of(known, offset, check);
+                    let place = Place::new(stream_id, offset, check);
+                    if difference != Difference::OtherFile && self.go_on_in_copy(id, &known, &place) {
+                        self.outbox.open(state.descriptor.clone());
+                    } else {
+                        self.end_lost(&state, difference.end_reason());
+                    }
+                    if let Some(file) = self.files.get_mut(id) {
+                        file.followed |= difference != Difference::OtherFile;
+                        file.predecessor.get_or_insert(stream_id);
+                    }
+                }
+            }
+        }
+        Ok(resumed)
+    }
+
+    /// A file that turned out not to be a log.
+    fn skip_file(&mut self, id: FileId, reason: SkipReason) {
+        let Some(file) = self.files.get(id) else { return };
+        let (path, included) = (file.path.clone(), file.whereabouts == Whereabouts::Included);
+        let found = file
+            .file
+            .as_ref()
+            .and_then(|descriptor| stat_open(descriptor).ok());
+        self.drop_file(id);
+        if included {
+            self.skip(&path, reason, found.as_ref());
+        }
+    }
+}
+
+fn fingerprint(descriptor: &StreamDescriptor) -> ContentCheck {
+    let file = descriptor.file.as_ref();
+    file.map_or(ContentCheck::default(), |file| ContentCheck {
+        len: file.fingerprint_len,
+        crc32c: file.fingerprint_crc32c,
+    })
+}
+
+/// Where reading begins when the content is skipped: behind the last line feed, if there is one near the end.
+fn skip_to(file: impl AsFd, size: u64) -> io::Result<(u64, ContentCheck)> {
+    let len = usize::try_from(size)
+        .unwrap_or(usize::MAX)
+        .min(LAST_LINE_BYTES_MAX + CONTENT_CHECK_BYTES_MAX as usize);
+    let start = size - len as u64;
+    let tail = read_at(file, start, len)?;
+    let kept = memrchr(b'\n', &tail).map_or(tail.len(), |at| at + 1);
+    Ok((start + kept as u64, check_at_end_of(&tail[..kept])))
+}

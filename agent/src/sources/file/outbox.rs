@@ -1,0 +1,77 @@
+//! Events that must leave in order and before anything is read on: announcements, receipts, ends.
+//!
+//! They are few and small, but each waits for a slot or for credit like a block does. A source that waited for them
+//! inside the ring would not notice that files are deleted meanwhile.
+
+use std::collections::VecDeque;
+
+use edgelogger_common::block::Block;
+use edgelogger_proto::v1::{Lane, StreamDescriptor};
+
+use crate::flow::{Resume, SourceBlock, SourceEvent, StreamClose};
+use crate::ring::{CreditPermit, SourceHandle, Stopped};
+
+#[derive(Debug)]
+enum Item {
+    Open(Box<StreamDescriptor>),
+    Receipt(Block, Resume),
+    End(StreamClose),
+}
+
+/// What waits to be handed on. Bounded by the number of followed files: each adds a few items when it comes and when
+/// it goes, and nothing is read while something waits here.
+#[derive(Debug, Default)]
+pub(super) struct Outbox(VecDeque<Item>);
+
+impl Outbox {
+    pub fn open(&mut self, descriptor: StreamDescriptor) {
+        self.0.push_back(Item::Open(Box::new(descriptor)));
+    }
+
+    pub fn receipt(&mut self, block: Block, resume: Resume) {
+        self.0.push_back(Item::Receipt(block, resume));
+    }
+
+    pub fn end(&mut self, close: StreamClose) {
+        self.0.push_back(Item::End(close));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Hands on what can be handed on without waiting. `true`: everything.
+    pub fn flush(&mut self, ring: &SourceHandle) -> Result<bool, Stopped> {
+        while let Some(item) = self.0.pop_front() {
+            if ring.is_full() {
+                self.0.push_front(item);
+                return Ok(false);
+            }
+            let event = match item {
+                Item::Open(descriptor) => SourceEvent::Open(descriptor),
+                Item::End(close) => SourceEvent::End(close),
+                Item::Receipt(block, resume) => match ring.try_acquire(block.encoded_len()) {
+                    Some(credit) => SourceEvent::Block(source_block(block, resume, credit)),
+                    None => {
+                        self.0.push_front(Item::Receipt(block, resume));
+                        return Ok(false);
+                    }
+                },
+            };
+            ring.push(event)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Everything of a file is live for now. The catching up of a backlog (a file found far from its end when the agent
+/// starts) becomes `LANE_BACKFILL` here, once a stream can be read at two places.
+pub(super) const fn source_block(block: Block, resume: Resume, credit: CreditPermit) -> SourceBlock {
+    SourceBlock {
+        block,
+        lane: Lane::Live,
+        replayable: true,
+        resume,
+        credit,
+    }
+}

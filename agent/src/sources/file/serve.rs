@@ -1,0 +1,284 @@
+//! Reading in turn: who is next, whether there is credit, what a turn means for the file.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, open};
+
+use super::error::Unreadable;
+use super::files::FileId;
+use super::outbox::source_block;
+use super::reader::{Order, Outcome, Turn};
+use super::source::FileSource;
+use super::stat::stat_open;
+use crate::flow::{Resume, SourceEvent};
+use crate::ring::Stopped;
+
+/// Turns between two looks at what happened: 4 MiB of reading, a few milliseconds.
+const TURNS_MAX: usize = 16;
+/// First and longest pause before credit is asked for again. Meanwhile renames and deletions are still noticed.
+const CREDIT_PAUSE: Duration = Duration::from_millis(1);
+const CREDIT_PAUSE_MAX: Duration = Duration::from_millis(50);
+/// What a block occupies beside its bytes.
+const BLOCK_OVERHEAD_BYTES: usize = 512;
+
+/// What one file's turn means for the loop.
+enum Served {
+    Done,
+    NoCredit,
+}
+
+impl FileSource {
+    /// Hands on what waits, then reads in turn. `true`: there is more to do at once.
+    pub(super) fn serve(&mut self) -> Result<bool, Stopped> {
+        if !self.outbox.flush(&self.ring)? {
+            self.no_credit();
+            return Ok(false);
+        }
+        for _ in 0..TURNS_MAX {
+            let Some(id) = self.queue.pop_front() else { break };
+            match self.serve_one(id)? {
+                Served::Done => self.credit_granted(),
+                Served::NoCredit => {
+                    self.queue.push_front(id);
+                    self.no_credit();
+                    return Ok(false);
+                }
+            }
+            if !self.outbox.is_empty() {
+                break;
+            }
+        }
+        if self.queue.is_empty() && self.outbox.is_empty() {
+            self.credit_granted();
+        }
+        let more = !self.queue.is_empty()
+            || !self.outbox.is_empty()
+            || !self.displaced.is_empty()
+            || !self.leaving.is_empty() && !self.waiting.is_undecided();
+        Ok(more || self.rescan || !self.changed.is_empty() || self.newcomers_wait())
+    }
+
+    fn newcomers_wait(&self) -> bool {
+        !self.newcomers.is_empty() && self.clock.monotonic() >= self.intake_at
+    }
+
+    fn no_credit(&mut self) {
+        self.open_waiting();
+        if self.credit_pause.is_none() {
+            self.status.count(|totals| totals.waits_for_credit = true);
+        }
+        self.credit_pause = Some(
+            self.credit_pause
+                .map_or(CREDIT_PAUSE, |pause| CREDIT_PAUSE_MAX.min(pause * 2)),
+        );
+    }
+
+    /// While nothing can be read, files that have something to be read are opened as far as descriptors reach, so
+    /// that what is deleted meanwhile can still be read later.
+    fn open_waiting(&mut self) {
+        let room = self.config.open_files_max.saturating_sub(self.files.open_count());
+        let waiting = self.queue.iter().chain(&self.newcomers).copied();
+        let waiting: Vec<FileId> = waiting
+            .filter(|id| self.files.get(*id).is_some_and(|file| file.file.is_none()))
+            .take(room)
+            .collect();
+        for id in waiting {
+            self.open(id);
+        }
+    }
+
+    fn credit_granted(&mut self) {
+        if self.credit_pause.take().is_some() {
+            self.status.count(|totals| totals.waits_for_credit = false);
+        }
+    }
+
+    /// One turn of one file.
+    fn serve_one(&mut self, id: FileId) -> Result<Served, Stopped> {
+        let Some(file) = self.files.get_mut(id) else {
+            return Ok(Served::Done);
+        };
+        if file.place.is_none() {
+            file.queued = false;
+            self.newcomers.push_back(id);
+            return Ok(Served::Done);
+        }
+        if self.ring.is_full() {
+            return Ok(Served::NoCredit);
+        }
+        let Some(mut credit) = self.ring.try_acquire(self.reader.credit_bytes()) else {
+            return Ok(Served::NoCredit);
+        };
+        file.queued = false;
+        if !self.open(id) {
+            return Ok(Served::Done);
+        }
+        let (now, wall_ns) = (self.clock.monotonic(), self.clock.wall_ns());
+        let Some(file) = self.files.get_mut(id) else {
+            return Ok(Served::Done);
+        };
+        let (Some(descriptor), Some(place)) = (&file.file, &mut file.place) else {
+            return Ok(Served::Done);
+        };
+        let order = Order {
+            observed_time_ns: wall_ns,
+            finish_line_at: file.finish_line_at.take(),
+        };
+        let offset = place.offset;
+        let outcome = match self.reader.turn(descriptor, place, order) {
+            Ok(outcome) => outcome,
+            Err(source) => {
+                self.failed(id, "read", source);
+                return Ok(Served::Done);
+            }
+        };
+        let (stream_id, check, read_upto) = (place.stream_id, place.check, place.offset);
+        file.error = None;
+        self.note_progress(id, &outcome, now);
+        let mut records = 0;
+        match outcome.turn {
+            Turn::Block { block, memory_bytes } => {
+                credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
+                records = u64::from(block.header.record_count);
+                debug_assert_eq!(block.header.stream_id, stream_id);
+                self.ring.push(SourceEvent::Block(source_block(
+                    block,
+                    Resume::Content(check),
+                    credit,
+                )))?;
+            }
+            Turn::Progress | Turn::Nothing => {}
+            Turn::Differs(difference) => {
+                self.restart_stream(id, difference);
+                return Ok(Served::Done);
+            }
+        }
+        if !outcome.at_end {
+            self.enqueue(id);
+        }
+        if let Some(file) = self.files.get(id) {
+            self.status.read_on(id, file, records, read_upto - offset);
+        }
+        Ok(Served::Done)
+    }
+
+    /// What is known of the file after a turn: its length, whether anything is left, and whether its last line has
+    /// an end.
+    fn note_progress(&mut self, id: FileId, outcome: &Outcome, now: Duration) {
+        let Some(file) = self.files.get_mut(id) else {
+            return;
+        };
+        let Some(place) = &file.place else { return };
+        self.turn += 1;
+        self.read_at = now;
+        file.used = self.turn;
+        if !matches!(outcome.turn, Turn::Nothing) {
+            file.active = now;
+        }
+        file.size = if outcome.at_end {
+            place.seen
+        } else {
+            file.size.max(place.seen)
+        };
+        file.dirty = !outcome.at_end;
+        let unfinished = outcome.at_end && place.seen > place.offset;
+        match file.timer {
+            Some((_, seen)) if unfinished && seen == place.seen => {}
+            before => {
+                if let Some((at, _)) = before {
+                    self.timers.remove(&(at, id));
+                }
+                file.timer = unfinished.then(|| (now + self.config.partial_line_timeout.get(), place.seen));
+                if let Some((at, _)) = file.timer {
+                    self.timers.insert((at, id));
+                }
+            }
+        }
+    }
+
+    /// Last lines that waited long enough for their line feed.
+    pub(super) fn fire_timers(&mut self, now: Duration) {
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            if let Some(file) = self.files.get_mut(id)
+                && let Some((_, seen)) = file.timer.take()
+            {
+                file.finish_line_at = Some(seen);
+                self.enqueue(id);
+            }
+        }
+    }
+
+    /// Puts a file in the queue of those to be read.
+    pub(super) fn enqueue(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(id) {
+            file.dirty = true;
+            if !std::mem::replace(&mut file.queued, true) {
+                self.queue.push_back(id);
+            }
+        }
+    }
+
+    /// Makes sure that the file is open. `false`: it can't be now, and what is to be done about it is arranged.
+    pub(super) fn open(&mut self, id: FileId) -> bool {
+        let Some(file) = self.files.get(id) else {
+            return false;
+        };
+        if file.file.is_some() {
+            return true;
+        }
+        if file.is_gone() {
+            return false;
+        }
+        let path = file.path.clone();
+        while self.files.open_count() >= self.config.open_files_max && self.files.close_one() {}
+        // Not blocking: by now the path may be a pipe that nobody writes to.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = open(&path, flags, Mode::empty()).map_err(io::Error::from);
+        let opened = opened.and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
+        match opened {
+            Ok((stat, descriptor)) if self.files.get(id).is_some_and(|file| file.is(&stat)) => {
+                self.files.set_open(id, descriptor);
+                let open = self.files.open_count();
+                self.status.count(|totals| totals.files_open = open);
+                true
+            }
+            // Another file is there now, or none.
+            Ok(_) => {
+                self.changed.entry(path).or_default();
+                false
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.changed.entry(path).or_default();
+                false
+            }
+            Err(error) => {
+                self.failed(id, "open", error);
+                false
+            }
+        }
+    }
+
+    /// A file that can't be read now. It is tried again at the next rescan or change.
+    pub(super) fn failed(&mut self, id: FileId, what: &'static str, source: io::Error) {
+        // A file without a path could not be opened again; the limits of holding let go of it in the end.
+        if self.files.get(id).is_some_and(|file| !file.is_gone()) {
+            self.files.close(id);
+        }
+        let Some(file) = self.files.get_mut(id) else {
+            return;
+        };
+        let message = Unreadable {
+            path: file.path.clone(),
+            what,
+            source,
+        }
+        .to_string();
+        if file.error.as_ref() != Some(&message) {
+            tracing::warn!("{message}");
+        }
+        file.error = Some(message);
+        self.status.update(id, file);
+    }
+}

@@ -1,0 +1,169 @@
+//! Rotations of all kinds in random order, while the source runs, is stopped, or has no credit: every line arrives
+//! exactly once.
+
+use proptest::prelude::*;
+
+use super::property::cases;
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(usize),
+    /// Rename every generation up by one, and begin a new file.
+    Rotate,
+    /// Rename the older generations, copy the log, cut it to nothing.
+    CopyTruncate,
+    Run,
+    Restart,
+    /// As if all descriptors had been given to other files.
+    Close,
+    /// The collector is away for a while.
+    Starve(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1usize..40).prop_map(Step::Append),
+        3 => Just(Step::Rotate),
+        2 => Just(Step::CopyTruncate),
+        4 => Just(Step::Run),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Close),
+        1 => (0usize..20).prop_map(Step::Starve),
+    ]
+}
+
+struct Log {
+    world: World,
+    next: usize,
+    generations: usize,
+    tick: Option<i64>,
+}
+
+impl Log {
+    fn shift(&mut self) {
+        // What happens within one tick of the file system's clock has no order that could be seen later.
+        self.world.write_younger("tick", "", self.tick);
+        self.tick = self.world.birth_ns("tick");
+        self.world.remove("tick");
+        for generation in (1..=self.generations).rev() {
+            self.world.rename(
+                &format!("a.log.{generation}"),
+                &format!("a.log.{}", generation + 1),
+            );
+        }
+        self.generations += 1;
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Append(lines) => {
+                for _ in 0..*lines {
+                    let line = format!("line {:08} {}\n", self.next, "x".repeat(20 + self.next * 7 % 50));
+                    self.world.append("a.log", line);
+                    self.next += 1;
+                }
+            }
+            Step::Rotate => {
+                self.shift();
+                self.world.rename("a.log", "a.log.1");
+                self.world.write("a.log", "");
+            }
+            Step::CopyTruncate => {
+                self.shift();
+                fs::copy(self.world.path("a.log"), self.world.path("a.log.1")).unwrap();
+                File::options()
+                    .write(true)
+                    .open(self.world.path("a.log"))
+                    .unwrap()
+                    .set_len(0)
+                    .unwrap();
+            }
+            Step::Run => self.world.settle(),
+            Step::Restart => {
+                // A log of which nothing was read before leaves no trace by which its rotations could be known.
+                if self.world.streams.is_empty() {
+                    self.world.settle();
+                }
+                self.world.stop();
+                self.world.start();
+            }
+            Step::Close => self.world.source.as_mut().unwrap().close_all(),
+            Step::Starve(steps) => {
+                for _ in 0..*steps {
+                    self.world.step();
+                }
+            }
+        }
+    }
+}
+
+/// Was something read of each content before it was truncated? What is copied before anybody looked leaves a copy that
+/// nothing connects with the log.
+fn is_followable(steps: &[Step]) -> bool {
+    let (mut appended, mut seen) = (false, false);
+    for step in steps {
+        match step {
+            Step::Append(_) => appended = true,
+            Step::Run | Step::Restart => seen |= appended,
+            Step::CopyTruncate if appended && !seen => return false,
+            Step::Rotate | Step::CopyTruncate => (appended, seen) = (false, false),
+            Step::Close | Step::Starve(_) => {}
+        }
+    }
+    true
+}
+
+fn exactly_once(steps: &[Step]) {
+    let mut log = Log {
+        world: World::new(),
+        next: 0,
+        generations: 0,
+        tick: None,
+    };
+    log.world.limits = RingLimits {
+        slots: 4,
+        bytes: 512 << 10,
+    };
+    log.world.write("a.log", "");
+    log.world.start();
+    for step in steps {
+        log.apply(step);
+    }
+    log.world.settle();
+    log.world.pass(Duration::from_secs(10));
+    let mut found = log.world.lines().concat();
+    found.sort();
+    let numbers: Vec<usize> = found.iter().map(|line| line[5..13].parse().unwrap()).collect();
+    let expected: Vec<usize> = (0..log.next).collect();
+    assert_eq!(numbers, expected, "{steps:?}\n{:#?}", log.world.status().files());
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    #[test]
+    fn renames_lose_nothing_and_repeat_nothing(steps in proptest::collection::vec(step(), 1..40)) {
+        let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::CopyTruncate)).collect();
+        exactly_once(&steps);
+    }
+
+    #[test]
+    fn copies_and_renames_that_are_seen_lose_nothing_and_repeat_nothing(
+        steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40)
+    ) {
+        if is_followable(&steps) {
+            exactly_once(&steps);
+        }
+    }
+}
+
+#[test]
+fn a_copy_is_found_after_a_restart() {
+    exactly_once(&[
+        Step::Append(1),
+        Step::Restart,
+        Step::Append(1),
+        Step::CopyTruncate,
+    ]);
+}

@@ -1,0 +1,70 @@
+//! Which heads of streams a heartbeat tells: those that changed, a bounded number at a time.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use edgelogger_proto::v1::StreamHead;
+
+/// Heads in one heartbeat: 40 KiB. The others follow with the next.
+const HEADS_MAX: usize = 1024;
+
+/// What the collector was told in this session.
+#[derive(Debug, Default)]
+pub(super) struct Heads(HashMap<Bytes, (u64, u64, u64)>);
+
+impl Heads {
+    /// A new session: it was told nothing.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The heads to tell now.
+    pub fn changed(&mut self, heads: Vec<StreamHead>) -> Vec<StreamHead> {
+        if self.0.len() > heads.len() {
+            let open: std::collections::HashSet<&Bytes> = heads.iter().map(|head| &head.stream_id).collect();
+            self.0.retain(|id, _| open.contains(id));
+        }
+        let mut changed = Vec::new();
+        for head in heads {
+            let values = (head.acked, head.read, head.size);
+            if changed.len() < HEADS_MAX && self.0.get(&head.stream_id) != Some(&values) {
+                self.0.insert(head.stream_id.clone(), values);
+                changed.push(head);
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(number: u32, acked: u64) -> StreamHead {
+        StreamHead {
+            stream_id: number.to_le_bytes().repeat(4).into(),
+            acked,
+            read: 5,
+            size: 9,
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_tells_only_what_changed() {
+        let mut heads = Heads::default();
+        assert_eq!(heads.changed(vec![head(1, 0), head(2, 0)]).len(), 2);
+        assert_eq!(heads.changed(vec![head(1, 0), head(2, 3)]), [head(2, 3)]);
+        assert_eq!(heads.changed(vec![head(2, 3)]), []);
+        assert_eq!(heads.changed(vec![head(1, 0), head(2, 3)]), [head(1, 0)]);
+        heads.clear();
+        assert_eq!(heads.changed(vec![head(2, 3)]).len(), 1);
+    }
+
+    #[test]
+    fn many_streams_are_told_in_several_heartbeats() {
+        let mut heads = Heads::default();
+        let all: Vec<StreamHead> = (0..3000).map(|number| head(number, 0)).collect();
+        let told: Vec<usize> = (0..4).map(|_| heads.changed(all.clone()).len()).collect();
+        assert_eq!(told, [1024, 1024, 952, 0]);
+    }
+}

@@ -1,0 +1,264 @@
+//! The real programs, as they are shipped, each in a process of its own.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{Outcome, http, process};
+
+/// How long anything may take before the scenario fails.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A program that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    words: PathBuf,
+}
+
+impl Program {
+    /// Starts one of our programs from beside this one; what it says goes to a file.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub fn start(name: &str, arguments: &[&str], words: PathBuf) -> Outcome<Self> {
+        let path = beside_this(name)?;
+        let out = File::create(&words)?;
+        let child = Command::new(&path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(out.try_clone()?)
+            .stdout(out)
+            .spawn()
+            .map_err(|error| format!("{}: {error}; scripts/bench builds it", path.display()))?;
+        Ok(Self { child, words })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory now, bytes.
+    #[must_use]
+    pub fn rss(&self) -> u64 {
+        process::memory_bytes(self.id(), "VmRSS").unwrap_or(0)
+    }
+
+    /// The most it ever had, bytes.
+    #[must_use]
+    pub fn peak_rss(&self) -> u64 {
+        process::memory_bytes(self.id(), "VmHWM").unwrap_or(0)
+    }
+
+    /// Seconds of processor time so far.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        process::cpu_seconds_exact(self.id()).unwrap_or(0.0)
+    }
+
+    /// An error with its last words when it has ended.
+    ///
+    /// # Errors
+    /// When it has.
+    pub fn check_alive(&mut self) -> Outcome<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("ended with {status}:\n{}", self.said()).into()),
+        }
+    }
+
+    /// The end of what it said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let text = std::fs::read_to_string(&self.words).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// SIGTERM, and its end awaited.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(mut self) -> Outcome<()> {
+        Command::new("kill").arg(self.id().to_string()).status()?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("does not end on SIGTERM:\n{}", self.said()).into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A collector, and what an agent needs to reach it.
+#[derive(Debug)]
+pub struct Collector {
+    /// The program.
+    pub program: Program,
+    /// Folder of everything of this scenario.
+    pub dir: PathBuf,
+    /// Where agents connect.
+    pub ingest_port: u16,
+    api_port: u16,
+}
+
+impl Collector {
+    /// Starts one in an empty folder, with this configuration, and makes a token for an agent.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start(dir: &Path, config: &str) -> Outcome<Self> {
+        // Paths in configurations count from their file.
+        let dir = &dir.canonicalize()?;
+        let (ingest_port, api_port) = (free_port()?, free_port()?);
+        let config_path = dir.join("collector.toml");
+        std::fs::write(&config_path, config)?;
+        let data = dir.join("collector");
+        let (config_path, data_text) = (config_path.display().to_string(), data.display().to_string());
+        let (ingest, api) = (
+            format!("127.0.0.1:{ingest_port}"),
+            format!("127.0.0.1:{api_port}"),
+        );
+        let arguments = [
+            "run",
+            "--config",
+            &config_path,
+            "--data-dir",
+            &data_text,
+            "--ingest-listen",
+            &ingest,
+            "--api-listen",
+            &api,
+        ];
+        let program = Program::start("edgelogger-collector", &arguments, dir.join("collector.out"))?;
+        let mut collector = Self {
+            program,
+            dir: dir.to_owned(),
+            ingest_port,
+            api_port,
+        };
+        collector.wait_until("the collector is ready", Duration::from_millis(20), |collector| {
+            Ok(http::get(collector.api_port, "/readyz").is_ok().then_some(()))
+        })?;
+        let output = Command::new(beside_this("edgelogger-collector")?)
+            .args(["token", "create", "--agent", "bench", "--data-dir", &data_text])
+            .output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        std::fs::write(dir.join("token"), output.stdout)?;
+        Ok(collector)
+    }
+
+    /// Starts an agent with this configuration (a file's tables; connection and state are added) that reaches the
+    /// collector at `port`: its own, or a proxy's.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn agent(&self, port: u16, config: &str) -> Outcome<Program> {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let connection = format!(
+            "state_dir = \"{}\"\n[collector]\nurl = \"wss://localhost:{port}\"\nca = \"{}\"\ntoken_file = \"{}\"\n",
+            path("agent"),
+            self.ca().display(),
+            path("token"),
+        );
+        std::fs::write(path("agent.toml"), connection + config)?;
+        Program::start(
+            "edgelogger-agent",
+            &["run", "--config", &path("agent.toml")],
+            self.dir.join("agent.out"),
+        )
+    }
+
+    /// What agents trust.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir.join("collector/tls/ca.pem")
+    }
+
+    /// The whole health report.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn health(&self) -> Outcome<Value> {
+        http::get(self.api_port, "/health")
+    }
+
+    /// Records that are durable.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn durable_records(&self) -> Outcome<u64> {
+        Ok(self.health()?["ingest"]["records"]
+            .as_u64()
+            .ok_or("health has no ingest.records")?)
+    }
+
+    /// The first value of the first row of a query.
+    ///
+    /// # Errors
+    /// When the collector refuses it.
+    pub fn sql_number(&self, query: &str) -> Outcome<u64> {
+        let answer = http::post(self.api_port, "/api/v1/sql", &json!({ "query": query }))?;
+        let value = &answer["rows"][0][0];
+        let number = value
+            .as_u64()
+            .or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        Ok(number.ok_or_else(|| format!("no number in {answer}"))?)
+    }
+
+    /// Asks every `interval` until there is an answer.
+    ///
+    /// # Errors
+    /// When there is none in time, or the collector has ended.
+    pub fn wait_until<T>(
+        &mut self,
+        what: &str,
+        interval: Duration,
+        mut ask: impl FnMut(&Self) -> Outcome<Option<T>>,
+    ) -> Outcome<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = ask(self)? {
+                return Ok(answer);
+            }
+            self.program
+                .check_alive()
+                .map_err(|error| format!("{what}: the collector {error}"))?;
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "{what}: not within {PATIENCE:?}; the collector said:\n{}",
+                    self.program.said()
+                )
+                .into());
+            }
+            std::thread::sleep(interval);
+        }
+    }
+}
+
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn beside_this(name: &str) -> Outcome<PathBuf> {
+    let this = std::env::current_exe()?;
+    let folder = this.parent().ok_or("a program lies in a folder")?;
+    Ok(folder.join(name))
+}

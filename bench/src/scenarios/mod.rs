@@ -1,0 +1,95 @@
+//! What can be measured, by name.
+
+mod agent_core;
+mod codecs;
+mod decode;
+mod idle;
+mod latency;
+mod limits;
+mod many_files;
+mod recognition;
+mod rows;
+mod ship;
+mod trickle;
+
+use crate::{Bench, Outcome};
+
+/// One scenario: a name to ask for, what it is, and how it is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// As typed.
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// Measures and adds rows.
+    pub run: fn(&mut Bench) -> Outcome<()>,
+}
+
+/// In the order in which they are run and stand in the table.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "limits",
+        about: "line scan, SHA-256, fdatasync, loopback TLS",
+        run: limits::run,
+    },
+    Scenario {
+        name: "codecs",
+        about: "lz4 and zstd on blocks of the corpus",
+        run: codecs::run,
+    },
+    Scenario {
+        name: "recognition",
+        about: "time and severity of every line, one core",
+        run: recognition::run,
+    },
+    Scenario {
+        name: "decode",
+        about: "decode and validate batches, one core",
+        run: decode::run,
+    },
+    Scenario {
+        name: "rows",
+        about: "log to rows in memory and to Parquet, one core",
+        run: rows::run,
+    },
+    Scenario {
+        name: "agent-core",
+        about: "tail, block, batch, lz4, SHA-256, one core, no network",
+        run: agent_core::run,
+    },
+    Scenario {
+        name: "ship",
+        about: "file to ack, lz4, store paused",
+        run: ship::run,
+    },
+    Scenario {
+        name: "ship-store",
+        about: "file to queryable row, defaults",
+        run: ship::run_with_store,
+    },
+    Scenario {
+        name: "latency",
+        about: "line written to ack, one line each 10 ms",
+        run: latency::run,
+    },
+    Scenario {
+        name: "many-files",
+        about: "2,000 files against one",
+        run: many_files::run,
+    },
+    Scenario {
+        name: "wire",
+        about: "bytes on the wire of a busy line",
+        run: ship::run_wire,
+    },
+    Scenario {
+        name: "trickle",
+        about: "bytes on the wire at 10 lines/s (a minute)",
+        run: trickle::run,
+    },
+    Scenario {
+        name: "idle",
+        about: "memory and CPU of an idle agent (three minutes)",
+        run: idle::run,
+    },
+];

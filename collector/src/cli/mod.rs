@@ -1,0 +1,226 @@
+//! What a person types. Everything but `run`, `check` and `token` talks HTTP to a running collector.
+//!
+//! | file | command |
+//! | --- | --- |
+//! | `run.rs` | `run`, `check` |
+//! | `token.rs` | `token create` |
+//! | `logs.rs` | `logs` |
+//! | `sql.rs`, `table.rs` | `sql` |
+//! | `status.rs` | `status` |
+//! | `client.rs` | the HTTP side of the last three |
+
+mod client;
+mod logs;
+mod run;
+mod sql;
+mod status;
+mod table;
+mod token;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use edgelogger_common::config::ConfigError;
+use edgelogger_common::error_code::{self, ErrorCode};
+
+use crate::config::{Config, Overrides};
+
+const EXAMPLES: &str = "\
+Examples:
+  Run with everything embedded; prints the command that starts an agent:
+    edgelogger-collector run
+  Make a token for another machine:
+    edgelogger-collector token create --agent machine-17 > machine-17.token
+  What did a machine say in the last ten minutes about timeouts?
+    edgelogger-collector logs --machine machine-17 --since 10m timeout
+  Count by source:
+    edgelogger-collector sql \"SELECT source, count(*) FROM logs GROUP BY source ORDER BY 2 DESC\"
+  Is everything well?
+    edgelogger-collector status";
+
+/// Takes logs and metrics from agents, makes them durable, and answers questions.
+#[derive(Debug, Parser)]
+#[command(name = "edgelogger-collector", version, before_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the collector
+    Run(RunArguments),
+    /// Check a configuration and say what it would do
+    Check(RunArguments),
+    /// Tokens of agents and people
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Show log records, oldest first, in the manner of journalctl
+    Logs(logs::LogsArguments),
+    /// Run one read-only SQL statement over the tables `logs` and `metrics`
+    Sql(sql::SqlArguments),
+    /// Say how the collector is
+    Status(status::StatusArguments),
+    /// Explain an error code
+    Explain {
+        /// Such as E0401
+        code: String,
+    },
+}
+
+/// What runs, from a file and from the command line.
+#[derive(Debug, Clone, Args)]
+struct RunArguments {
+    /// Configuration file; without one everything has its default
+    #[arg(long, value_name = "FILE", env = "EDGELOGGER_COLLECTOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder of everything that the collector keeps [default: /var/lib/edgelogger-collector as root, else below
+    /// $XDG_DATA_HOME]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Where agents connect [default: 0.0.0.0:7443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    ingest_listen: Option<SocketAddr>,
+    /// Where queries are answered [default: 127.0.0.1:7480]; away from the loopback interface only with a token
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    api_listen: Option<SocketAddr>,
+    /// A further name or address of this machine for its certificate; may be given several times
+    #[arg(long, value_name = "NAME")]
+    advertise: Vec<String>,
+    /// Also print every record on stdout
+    #[arg(long)]
+    console: bool,
+}
+
+impl RunArguments {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let overrides = Overrides {
+            data_dir: self.data_dir.clone(),
+            ingest_listen: self.ingest_listen,
+            api_listen: self.api_listen,
+            advertise: self.advertise.clone(),
+            console: self.console,
+        };
+        match &self.config {
+            Some(path) => Config::load(path, &overrides),
+            None => Config::without_file(&overrides),
+        }
+    }
+}
+
+/// What went wrong, for a person.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// Drawn with its place.
+    #[error("{}", .0.render(color()))]
+    Config(#[from] ConfigError),
+    /// With its code and advice.
+    #[error("error {code}: {message}\n  help: {}", code.help)]
+    Coded { code: ErrorCode, message: String },
+    /// The message says it all.
+    #[error("error: {0}")]
+    Plain(String),
+    /// Nobody reads our output any more.
+    #[error("")]
+    OutputClosed,
+}
+
+impl CliError {
+    fn coded(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::Coded {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Plain(format!("cannot write the answer: {error}")),
+        }
+    }
+}
+
+fn color() -> bool {
+    use std::io::IsTerminal;
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => run::check(&arguments),
+        Command::Token(command) => token::run(&command),
+        Command::Logs(arguments) => logs::run(&arguments),
+        Command::Sql(arguments) => sql::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Explain { code } => explain(&code),
+    };
+    match done {
+        Ok(code) => code,
+        Err(CliError::OutputClosed) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn explain(code: &str) -> Result<ExitCode, CliError> {
+    let Some(known) = error_code::explain(code) else {
+        return Err(CliError::Plain(format!(
+            "{code} is not an error code of EdgeLogger; they look like E0401"
+        )));
+    };
+    writeln!(io::stdout(), "{}: {}\n{}", known.code, known.title, known.help)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A runtime for one command.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Plain(format!("cannot start: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_begins_with_examples() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        assert!(command.render_long_help().to_string().starts_with("Examples:"));
+    }
+
+    #[test]
+    fn the_commands_of_the_readme_are_understood() {
+        for line in [
+            "run",
+            "run --data-dir /d --ingest-listen 127.0.0.1:0 --api-listen 127.0.0.1:0 --advertise a --advertise b",
+            "check --config collector.toml",
+            "token create --agent machine-17",
+            "token create --agent ada --audience people --ttl 30d --data-dir /d",
+            "logs --machine machine-17 --since 10m timeout",
+            "logs -f -n 20 -o json --severity warn --source /var/log/*",
+            "sql SELECT",
+            "sql --csv SELECT",
+            "status --json",
+            "explain e0401",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("edgelogger-collector").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
+        }
+    }
+}

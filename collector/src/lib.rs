@@ -1,0 +1,29 @@
+//! The collector: takes batches from agents, makes them durable, acknowledges them, and answers questions.
+//!
+//! ```text
+//! agents ═TLS═> ingest ──> commit log ──> sinks ──> store <── api
+//!        <═ack═            (fsync)          └────> console
+//! ```
+//!
+//! Modules in the order of the flow: [`flow`] (the types between the stages), [`ingest`], [`log`], [`sinks`], [`api`];
+//! [`health`] is told by all of them. [`config`] and [`setup`] come before, [`wiring`] puts everything together, [`cli`]
+//! is what a person types.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod api;
+pub mod certificate;
+pub mod cli;
+pub mod config;
+pub mod flow;
+pub mod health;
+pub mod ingest;
+pub mod log;
+pub mod setup;
+pub mod sinks;
+pub mod text;
+pub mod when;
+pub mod wiring;
+
+pub use config::Config;
+pub use wiring::{Collector, RunningCollector, StartError};

@@ -1,0 +1,5 @@
+//! `edgelogger-collector`.
+
+fn main() -> std::process::ExitCode {
+    edgelogger_collector::cli::main()
+}

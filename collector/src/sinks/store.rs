@@ -1,0 +1,190 @@
+//! The embedded store as a sink. Rows are applied on the sink's thread; files are written on another, so that
+//! entries go in meanwhile.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use edgelogger_common::error_code;
+use edgelogger_proto::v1::LogEntry;
+use edgelogger_store::{EmbeddedStore, Remedy as StoreRemedy, StoreError};
+use parking_lot::{Condvar, Mutex};
+
+use super::{Outcome, Remedy, Sink, SinkError};
+use crate::health::Health;
+
+/// How often the age of what is in memory is looked at.
+const FLUSH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause after a flush that failed.
+const FLUSH_RETRY_PAUSE: Duration = Duration::from_secs(2);
+const SUBJECT: &str = "sink store flush";
+
+/// The sink.
+#[derive(Debug)]
+pub struct StoreSink {
+    store: Arc<EmbeddedStore>,
+    flusher: Flusher,
+}
+
+impl StoreSink {
+    /// Over an open store.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new(store: Arc<EmbeddedStore>, health: Arc<Health>) -> std::io::Result<Self> {
+        let flusher = Flusher::start(Arc::clone(&store), health)?;
+        Ok(Self { store, flusher })
+    }
+}
+
+impl Sink for StoreSink {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn cursor(&self) -> u64 {
+        self.store.cursor()
+    }
+
+    fn durable_cursor(&self) -> u64 {
+        self.store.durable_cursor()
+    }
+
+    fn apply(&mut self, sequence: u64, entry: &LogEntry) -> Result<Outcome, SinkError> {
+        let applied = self
+            .store
+            .apply(sequence, entry)
+            .map_err(|error| sink_error(&error))?;
+        if applied.flush_due {
+            self.flusher.hurry();
+        }
+        Ok(Outcome {
+            applied: applied.rows,
+            duplicate: applied.duplicates,
+        })
+    }
+
+    fn skip(&mut self, sequence: u64) {
+        self.store.skip(sequence);
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.flusher.stop();
+        self.store.flush().map(|_| ()).map_err(|error| sink_error(&error))
+    }
+}
+
+fn sink_error(error: &StoreError) -> SinkError {
+    let remedy = match error.remedy() {
+        StoreRemedy::Retry => Remedy::Retry,
+        StoreRemedy::Stop => Remedy::Stop,
+        StoreRemedy::DeadLetter => Remedy::DeadLetter,
+    };
+    let code = error.code().copied().unwrap_or(error_code::SINK_STOPPED);
+    SinkError {
+        remedy,
+        code,
+        message: error.to_string(),
+    }
+}
+
+/// The thread that writes files.
+#[derive(Debug)]
+struct Flusher {
+    signal: Arc<Signal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct SignalState {
+    is_due: bool,
+    is_stopping: bool,
+}
+
+impl Signal {
+    /// Waits until a flush is due, the store is to be asked, or it is over (`false`).
+    fn wait(&self, time: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.is_due && !state.is_stopping {
+            self.changed.wait_for(&mut state, time);
+        }
+        state.is_due = false;
+        !state.is_stopping
+    }
+
+    fn set(&self, change: impl FnOnce(&mut SignalState)) {
+        change(&mut self.state.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl Flusher {
+    fn start(store: Arc<EmbeddedStore>, health: Arc<Health>) -> std::io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let waiting = Arc::clone(&signal);
+        let thread = std::thread::Builder::new()
+            .name("store-flush".to_owned())
+            .spawn(move || flush_when_due(&store, &health, &waiting))?;
+        Ok(Self {
+            signal,
+            thread: Some(thread),
+        })
+    }
+
+    fn hurry(&self) {
+        self.signal.set(|state| state.is_due = true);
+    }
+
+    fn stop(&mut self) {
+        self.signal.set(|state| state.is_stopping = true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes files ended with a panic");
+        }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn flush_when_due(store: &EmbeddedStore, health: &Health, signal: &Signal) {
+    let mut pause = FLUSH_CHECK_INTERVAL;
+    let mut failed = false;
+    while signal.wait(pause) {
+        if !failed && !store.flush_due() {
+            continue;
+        }
+        match store.flush() {
+            Ok(flushed) => {
+                if flushed.rows > 0 {
+                    tracing::debug!(
+                        rows = flushed.rows,
+                        files = flushed.files,
+                        bytes = flushed.bytes,
+                        "stored"
+                    );
+                }
+                if std::mem::take(&mut failed) {
+                    health.clear(SUBJECT);
+                    tracing::info!("the store writes files again");
+                }
+                pause = FLUSH_CHECK_INTERVAL;
+            }
+            Err(error) => {
+                let code = error.code().copied().unwrap_or(error_code::SINK_STOPPED);
+                health.raise(SUBJECT, code, error.to_string());
+                (failed, pause) = (true, FLUSH_RETRY_PAUSE);
+            }
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The embedded store: rows in memory, older ones in Parquet files, one manifest.
+//!
+//! | lock | guards | held for |
+//! | --- | --- | --- |
+//! | `writer` | cursor, streams, and the order of entries | one `apply` |
+//! | `visible` | what queries see | moments |
+//! | `flushing` | the generation being written | one `flush` |
+//!
+//! They are taken in the order flushing, writer, visible. A flush holds only its own while it writes, so entries are
+//! applied and queries answered meanwhile; when memory is full too, `apply` flushes itself and so waits for the disk.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use edgelogger_common::disk::{At, DiskLock, create_dir_all_durable};
+use edgelogger_common::recognition::Recognizer;
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::LogEntry;
+use parking_lot::Mutex;
+
+use crate::entry::{self, EntryTools};
+use crate::error::{QueryError, StoreError};
+use crate::flush::{Frozen, hex, write_files, write_new_manifest};
+use crate::live_file::LiveFile;
+use crate::manifest::{self, Manifest};
+use crate::options::StoreOptions;
+use crate::query::{Engine, LogPage, LogQuery, SqlLimits, SqlResult};
+use crate::recent::Generation;
+use crate::rows::RowTools;
+use crate::schema::Table;
+use crate::snapshot::{Snapshot, Visible};
+use crate::store::{Answer, Store, StoreStatus};
+use crate::streams::{StreamState, Streams};
+
+/// Where Parquet files lie in the store's directory.
+const FILES_DIR: &str = "files";
+/// The file whose lock says that a process has the store open.
+const LOCK_NAME: &str = "lock";
+
+/// What one entry came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Rows that are new.
+    pub rows: u64,
+    /// Records that were applied before.
+    pub duplicates: u64,
+    /// Rows that are new and share positions with one that was applied before.
+    pub overlaps: u64,
+    /// Enough is in memory: the caller flushes, best on a thread of its own.
+    pub flush_due: bool,
+}
+
+/// What a flush did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flushed {
+    /// Rows written to files.
+    pub rows: u64,
+    /// New files.
+    pub files: u64,
+    /// Their length, in bytes.
+    pub bytes: u64,
+}
+
+/// The embedded store. One process has it open at a time.
+pub struct EmbeddedStore {
+    options: StoreOptions,
+    files_dir: PathBuf,
+    writer: Mutex<Writer>,
+    visible: Mutex<Visible>,
+    flushing: Mutex<Flushing>,
+    durable_cursor: AtomicU64,
+    problems: Mutex<Problems>,
+    engine: Engine,
+    _lock: DiskLock,
+}
+
+struct Writer {
+    cursor: u64,
+    streams: Streams,
+    tools: EntryTools,
+    /// Something was applied that no frozen generation and no manifest has.
+    changed_since: Option<Duration>,
+    duplicates: u64,
+}
+
+struct Flushing {
+    next_file: u64,
+    /// Files that the manifest names but that are not there. They stay named: the disk may come back.
+    missing: Vec<manifest::FileEntry>,
+    frozen: Option<Frozen>,
+}
+
+#[derive(Default)]
+struct Problems {
+    opening: Vec<String>,
+    flush: Option<String>,
+    last_flush_ns: Option<i64>,
+}
+
+impl EmbeddedStore {
+    /// Opens a store, or makes one: reads the manifest and removes files that it does not name.
+    ///
+    /// # Errors
+    /// The directory cannot be used, is in use, or has a manifest that is damaged or of a newer version.
+    pub fn open(options: StoreOptions) -> Result<Arc<Self>, StoreError> {
+        let (disk, files_dir) = (&*options.disk, options.dir.join(FILES_DIR));
+        create_dir_all_durable(disk, &files_dir)?;
+        let lock_path = options.dir.join(LOCK_NAME);
+        let lock = disk.lock(&lock_path).at("lock", &lock_path)?;
+        let manifest = manifest::read(disk, &options.dir)?.unwrap_or_default();
+        remove_orphans(&options, &files_dir, &manifest)?;
+        let mut problems = Problems::default();
+        let cursor = starting_cursor(&options, &manifest, &mut problems);
+        let (live, missing) = find_files(&options, &files_dir, manifest.files, &mut problems);
+        let streams = Streams::from_records(manifest.streams).map_err(|problem| StoreError::Manifest {
+            path: manifest::manifest_path(&options.dir),
+            problem,
+        })?;
+        let rows = RowTools {
+            recognizer: Recognizer::new(options.recognizer),
+            ..RowTools::default()
+        };
+        let tools = EntryTools {
+            rows,
+            limits: options.batch_limits,
+            ..EntryTools::default()
+        };
+        Ok(Arc::new(Self {
+            files_dir,
+            writer: Mutex::new(Writer {
+                cursor,
+                streams,
+                tools,
+                changed_since: None,
+                duplicates: 0,
+            }),
+            visible: Mutex::new(Visible {
+                active: Generation::default(),
+                frozen: None,
+                files: Arc::new(live),
+            }),
+            flushing: Mutex::new(Flushing {
+                next_file: manifest.next_file,
+                missing,
+                frozen: None,
+            }),
+            durable_cursor: AtomicU64::new(cursor),
+            problems: Mutex::new(problems),
+            engine: Engine::start(&options)?,
+            _lock: lock,
+            options,
+        }))
+    }
+
+    /// The next entry of the commit log to apply.
+    pub fn cursor(&self) -> u64 {
+        self.writer.lock().cursor
+    }
+
+    /// Entries below it are in files; the log may drop them.
+    pub fn durable_cursor(&self) -> u64 {
+        self.durable_cursor.load(Ordering::Acquire)
+    }
+
+    /// Applies one entry: its rows can be queried when this returns. An entry below the cursor changes nothing. Blocks
+    /// for a flush when memory is full.
+    ///
+    /// # Errors
+    /// [`StoreError::remedy`] says what to do; nothing has changed.
+    pub fn apply(&self, sequence: u64, entry: &LogEntry) -> Result<Applied, StoreError> {
+        self.make_room()?;
+        let mut writer = self.writer.lock();
+        if sequence < writer.cursor {
+            return Ok(Applied {
+                flush_due: self.is_flush_due(&writer),
+                ..Applied::default()
+            });
+        }
+        let Writer { streams, tools, .. } = &mut *writer;
+        let outcome = entry::read(sequence, entry, streams, tools)?;
+        let mut visible = self.visible.lock();
+        for (table, rows) in outcome.rows {
+            visible.active.push(table, rows);
+        }
+        drop(visible);
+        writer.streams.commit(outcome.changes);
+        writer.duplicates += outcome.duplicate_count;
+        self.advance(&mut writer, sequence);
+        Ok(Applied {
+            rows: outcome.row_count,
+            duplicates: outcome.duplicate_count,
+            overlaps: outcome.overlap_count,
+            flush_due: self.is_flush_due(&writer),
+        })
+    }
+
+    /// Goes on behind an entry that was put aside.
+    pub fn skip(&self, sequence: u64) {
+        let mut writer = self.writer.lock();
+        if sequence >= writer.cursor {
+            self.advance(&mut writer, sequence);
+        }
+    }
+
+    fn advance(&self, writer: &mut Writer, sequence: u64) {
+        writer.cursor = sequence + 1;
+        writer
+            .changed_since
+            .get_or_insert_with(|| self.options.clock.monotonic());
+    }
+
+    /// Is it time to flush? Callers ask when nothing comes in, too: age counts, and so does what an
+    /// earlier flush could not write.
+    pub fn flush_due(&self) -> bool {
+        if self
+            .flushing
+            .try_lock()
+            .is_some_and(|flushing| flushing.frozen.is_some())
+        {
+            return true;
+        }
+        let writer = self.writer.lock();
+        self.is_flush_due(&writer)
+    }
+
+    fn is_flush_due(&self, writer: &Writer) -> bool {
+        let now = self.options.clock.monotonic();
+        let is_old = writer
+            .changed_since
+            .is_some_and(|since| now.saturating_sub(since) >= self.options.flush_age);
+        let visible = self.visible.lock();
+        is_old
+            || visible.active.bytes >= self.options.flush_bytes()
+            || visible.active.rows >= self.options.flush_rows
+    }
+
+    fn make_room(&self) -> Result<(), StoreError> {
+        let visible = self.visible.lock();
+        let bytes = visible.active.bytes + visible.frozen.as_ref().map_or(0, |frozen| frozen.bytes);
+        drop(visible);
+        if bytes >= self.options.memory_bytes {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows in memory to files and makes the cursor durable. Entries are applied and queries answered meanwhile.
+    /// Does nothing when nothing has changed.
+    ///
+    /// # Errors
+    /// The disk failed: the rows stay in memory and can be queried; try again.
+    pub fn flush(&self) -> Result<Flushed, StoreError> {
+        let mut flushing = self.flushing.lock();
+        let mut total = Flushed::default();
+        // What an earlier attempt left, then what has come in since.
+        let left_over = flushing.frozen.is_some();
+        for _ in 0..1 + usize::from(left_over) {
+            if flushing.frozen.is_none() {
+                flushing.frozen = self.freeze();
+            }
+            let written = self.write_frozen(&mut flushing);
+            self.problems.lock().flush = written.as_ref().err().map(ToString::to_string);
+            let written = written?;
+            total.rows += written.rows;
+            total.files += written.files;
+            total.bytes += written.bytes;
+        }
+        Ok(total)
+    }
+
+    /// Merges small files of a day while there is nothing else to do. Not yet: issue 4 brings it.
+    pub fn merge_idle(&self) -> Result<Flushed, StoreError> {
+        Ok(Flushed::default())
+    }
+
+    fn freeze(&self) -> Option<Frozen> {
+        let mut writer = self.writer.lock();
+        writer.changed_since.take()?;
+        let mut visible = self.visible.lock();
+        let rows = Arc::new(std::mem::take(&mut visible.active));
+        visible.frozen = Some(Arc::clone(&rows));
+        drop(visible);
+        Some(Frozen {
+            rows,
+            streams: writer.streams.clone(),
+            cursor: writer.cursor,
+            written: None,
+        })
+    }
+
+    fn write_frozen(&self, flushing: &mut Flushing) -> Result<Flushed, StoreError> {
+        let Flushing {
+            next_file,
+            missing,
+            frozen: slot,
+        } = flushing;
+        let Some(frozen) = slot else {
+            return Ok(Flushed::default());
+        };
+        if frozen.written.is_none() {
+            frozen.written = Some(write_files(
+                &self.options,
+                &self.files_dir,
+                &frozen.rows,
+                next_file,
+            )?);
+        }
+        let new = frozen.written.clone().unwrap_or_default();
+        let mut files: Vec<Arc<LiveFile>> = self.visible.lock().files.to_vec();
+        let named = files
+            .iter()
+            .map(|file| &file.entry)
+            .chain(&*missing)
+            .chain(&new)
+            .cloned()
+            .collect();
+        write_new_manifest(&self.options, named, frozen, *next_file)?;
+        files.extend(new.iter().map(|entry| Arc::new(self.live(entry.clone()))));
+        let flushed = Flushed {
+            rows: frozen.rows.rows,
+            files: new.len() as u64,
+            bytes: new.iter().map(|entry| entry.bytes).sum(),
+        };
+        let cursor = frozen.cursor;
+        *slot = None;
+        let mut visible = self.visible.lock();
+        visible.frozen = None;
+        visible.files = Arc::new(files);
+        drop(visible);
+        self.durable_cursor.store(cursor, Ordering::Release);
+        self.problems.lock().last_flush_ns = Some(self.options.clock.wall_ns());
+        Ok(flushed)
+    }
+
+    fn live(&self, entry: manifest::FileEntry) -> LiveFile {
+        LiveFile::new(entry, &self.files_dir, Arc::clone(&self.options.disk))
+    }
+
+    /// All rows at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.visible.lock().snapshot()
+    }
+
+    /// Every stream as it is now. For the ledger.
+    pub fn streams(&self) -> Vec<(StreamId, Arc<StreamState>)> {
+        self.writer
+            .lock()
+            .streams
+            .iter()
+            .map(|(id, state)| (id, Arc::clone(state)))
+            .collect()
+    }
+
+    fn current_status(&self) -> StoreStatus {
+        let (cursor, streams, duplicates) = {
+            let writer = self.writer.lock();
+            (writer.cursor, writer.streams.len() as u64, writer.duplicates)
+        };
+        let snapshot = self.snapshot();
+        let mut status = StoreStatus {
+            cursor,
+            durable_cursor: self.durable_cursor(),
+            streams,
+            duplicates,
+            ..StoreStatus::default()
+        };
+        for table in Table::ALL {
+            let mut rows = 0;
+            for recent in snapshot.recent(table) {
+                rows += recent.batch.num_rows() as u64;
+                status.recent_bytes += recent.bytes;
+            }
+            status.recent_rows += rows;
+            for file in snapshot.files(table) {
+                let entry = &file.entry;
+                rows += entry.rows;
+                status.files += 1;
+                status.file_bytes += entry.bytes;
+                status.oldest_ns = Some(
+                    status
+                        .oldest_ns
+                        .map_or(entry.time.0, |oldest| oldest.min(entry.time.0)),
+                );
+                status.newest_ns = Some(
+                    status
+                        .newest_ns
+                        .map_or(entry.time.1, |newest| newest.max(entry.time.1)),
+                );
+            }
+            match table {
+                Table::Logs => status.log_rows = rows,
+                Table::Metrics => status.metric_rows = rows,
+            }
+        }
+        let problems = self.problems.lock();
+        status
+            .problems
+            .extend(problems.opening.iter().chain(&problems.flush).cloned());
+        status.last_flush_ns = problems.last_flush_ns;
+        status
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn sql<'a>(&'a self, query: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult> {
+        Box::pin(self.engine.sql(self.snapshot(), query.to_owned(), limits))
+    }
+
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
+        Box::pin(self.engine.logs(self.snapshot(), query))
+    }
+
+    fn status(&self) -> Answer<'_, StoreStatus> {
+        Box::pin(async { Ok::<_, QueryError>(self.current_status()) })
+    }
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("dir", &self.options.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Files that no manifest names: a crash came between them and their manifest. Their rows are in the log.
+fn remove_orphans(options: &StoreOptions, files_dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let named: HashSet<&str> = manifest.files.iter().map(|entry| entry.name.as_str()).collect();
+    for name in options.disk.list_files(files_dir).at("list", files_dir)? {
+        if !named.contains(name.as_str()) && is_ours(&name) {
+            let path = files_dir.join(&name);
+            options.disk.remove_file(&path).at("remove", &path)?;
+            tracing::info!(path = %path.display(), "removed a file of a flush that did not finish");
+        }
+    }
+    // The number of a removed file may come again: its removal must not come after.
+    Ok(options.disk.sync_dir(files_dir).at("sync directory", files_dir)?)
+}
+
+fn is_ours(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "parquet")
+        && Table::ALL
+            .iter()
+            .any(|table| name.starts_with(&format!("{}-", table.name())))
+}
+
+/// The manifest's cursor, unless it counts in another log.
+fn starting_cursor(options: &StoreOptions, manifest: &Manifest, problems: &mut Problems) -> u64 {
+    match (&manifest.log_id, options.log_id.map(hex)) {
+        (Some(known), Some(found)) if *known != found => {
+            problems.opening.push(format!(
+                "the commit log is {found}, it was {known}: everything in it is looked at from its beginning, and \
+                 what is stored already is not stored again"
+            ));
+            0
+        }
+        _ => manifest.cursor,
+    }
+}
+
+fn find_files(
+    options: &StoreOptions,
+    files_dir: &Path,
+    entries: Vec<manifest::FileEntry>,
+    problems: &mut Problems,
+) -> (Vec<Arc<LiveFile>>, Vec<manifest::FileEntry>) {
+    let (mut live, mut missing) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path = files_dir.join(&entry.name);
+        match options.disk.file_len(&path) {
+            Ok(len) if len == entry.bytes => {
+                live.push(Arc::new(LiveFile::new(
+                    entry,
+                    files_dir,
+                    Arc::clone(&options.disk),
+                )));
+            }
+            found => {
+                let what = found.map_or_else(|error| error.to_string(), |len| format!("it has {len} bytes"));
+                problems.opening.push(format!(
+                    "{} with {} rows cannot be used ({what}; it should have {} bytes): restore it from a backup and \
+                     restart; queries answer without it",
+                    path.display(),
+                    entry.rows,
+                    entry.bytes
+                ));
+                missing.push(entry);
+            }
+        }
+    }
+    (live, missing)
+}

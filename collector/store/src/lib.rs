@@ -1,0 +1,63 @@
+//! The embedded store: a transactional sink of the commit log that can be queried with SQL.
+//!
+//! ```text
+//! log entry ─► blocks ─► what of them is new ─► Arrow rows ─► active ─► frozen ─► Parquet files
+//!               streams.rs                      rows/         recent.rs          parquet_file.rs
+//!                                                               │                   │
+//!                                                               └── snapshot.rs ────┴─► query/
+//! ```
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`embedded`] | the store: open, apply, flush |
+//! | [`rows`] | columns of a block to Arrow columns, without a string per row |
+//! | [`streams`] | which positions of which stream are applied; what was declared lost |
+//! | [`recent`] | rows that are not in a file yet |
+//! | [`order`], [`gather`] | the order of rows in a file, and picking them out of many batches |
+//! | [`parquet_file`] | writing one file |
+//! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
+//! | [`snapshot`] | what one query sees |
+//! | [`query`] | SQL and log search over a snapshot |
+//!
+//! # Nothing twice, nothing lost
+//! - Rows, applied ranges and the cursor change together: in memory under one lock, on disk with the rename of one
+//!   manifest. A crash goes back to the last manifest; the log is replayed from its cursor.
+//! - A Parquet file counts only when a manifest names it; others are removed when the store opens.
+//! - A row moves from memory to a file in one step of the snapshot: a query sees it exactly once.
+//! - An entry that can't be understood changes nothing. [`StoreError::remedy`] says what the caller does about it.
+//!
+//! # Limits
+//! Rows in memory are bounded by [`StoreOptions::memory_bytes`], queries by [`StoreOptions::query_memory_bytes`],
+//! [`StoreOptions::queries_max`] and [`SqlLimits`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod applied;
+mod embedded;
+mod entry;
+mod error;
+mod flush;
+mod gather;
+mod live_file;
+mod manifest;
+mod options;
+mod order;
+mod parquet_file;
+mod partition;
+pub mod query;
+mod recent;
+mod rows;
+pub mod schema;
+mod snapshot;
+mod store;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub use embedded::{Applied, EmbeddedStore, Flushed};
+pub use error::{QueryError, Remedy, StoreError};
+pub use options::StoreOptions;
+pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
+pub use schema::Table;
+pub use store::{Answer, Store, StoreStatus};
+pub use streams::{ReceiptTotal, StreamEndState, StreamState};

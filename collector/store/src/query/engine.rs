@@ -1,0 +1,155 @@
+//! Threads, memory and admission of queries.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::error::DataFusionError;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::session::Template;
+use super::{LogPage, LogQuery, SqlLimits, SqlResult, logs, sql};
+use crate::error::{QueryError, StoreError};
+use crate::options::StoreOptions;
+use crate::snapshot::Snapshot;
+
+/// Address space of a query thread's stack; pages are taken as they are used. The planner is recursive, and
+/// `guard::TOKENS_MAX` bounds how deep it goes.
+const STACK_BYTES: usize = 128 << 20;
+
+/// Runs queries.
+pub struct Engine {
+    /// Taken when the engine is dropped.
+    runtime: Option<Runtime>,
+    admission: Arc<Semaphore>,
+    template: Arc<Template>,
+    memory_bytes: u64,
+}
+
+impl Engine {
+    pub fn start(options: &StoreOptions) -> Result<Self, StoreError> {
+        let failed = |error: &dyn std::fmt::Display| StoreError::Engine(error.to_string());
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(options.query_threads.max(1))
+            .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
+            .enable_time()
+            .build()
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            runtime: Some(runtime),
+            admission: Arc::new(Semaphore::new(options.queries_max.max(1))),
+            template: Arc::new(Template::new(options).map_err(|error| failed(&error))?),
+            memory_bytes: options.query_memory_bytes,
+        })
+    }
+
+    /// Runs one SQL query.
+    pub async fn sql(
+        &self,
+        snapshot: Snapshot,
+        text: String,
+        limits: SqlLimits,
+    ) -> Result<SqlResult, QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(limits.time_max, async move {
+            sql::run(&template, &snapshot, &text, limits)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
+    }
+
+    /// Runs one search.
+    pub async fn logs(&self, snapshot: Snapshot, query: LogQuery) -> Result<LogPage, QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(query.time_max, async move {
+            logs::run(&template, &snapshot, &query)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
+    }
+
+    /// Runs on the query threads, within the time; stops there when the caller goes away.
+    async fn run<T: Send + 'static>(
+        &self,
+        time_max: Duration,
+        query: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let late = |_| QueryError::Time {
+            limit_seconds: time_max.as_secs(),
+        };
+        let closed = || QueryError::Failed("the store is closing".to_owned());
+        let end = Instant::now() + time_max;
+        let admitted = tokio::time::timeout(time_max, Arc::clone(&self.admission).acquire_owned());
+        let permit = admitted.await.map_err(late)?.map_err(|_| closed())?;
+        let runtime = self.runtime.as_ref().ok_or_else(closed)?;
+        // The permit goes with the query, which may take a moment to notice that it was stopped.
+        let mut task = StopOnDrop(runtime.spawn(async move {
+            let _permit = permit;
+            query.await
+        }));
+        let left = end.saturating_duration_since(Instant::now());
+        let joined = tokio::time::timeout(left, &mut task.0).await.map_err(late)?;
+        joined.map_err(|error| {
+            QueryError::Failed(format!("an error in EdgeLogger, please report it: {error}"))
+        })?
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A store may be dropped inside another runtime, where waiting is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct StopOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for StopOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An error inside a query, before it is worded for people.
+#[derive(Debug)]
+pub enum RunError {
+    Query(QueryError),
+    Planning(DataFusionError),
+    Running(DataFusionError),
+}
+
+impl From<QueryError> for RunError {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+impl RunError {
+    fn into_query(self, memory_bytes: u64) -> QueryError {
+        match self {
+            Self::Query(error) => error,
+            Self::Planning(error) => QueryError::Invalid(words(&error)),
+            Self::Running(error) => match error.find_root() {
+                DataFusionError::ResourcesExhausted(detail) => QueryError::Memory {
+                    limit_bytes: memory_bytes,
+                    detail: detail.clone(),
+                },
+                DataFusionError::External(_)
+                | DataFusionError::ParquetError(_)
+                | DataFusionError::IoError(_) => QueryError::Failed(words(&error)),
+                _ => QueryError::Invalid(words(&error)),
+            },
+        }
+    }
+}
+
+fn words(error: &DataFusionError) -> String {
+    error.strip_backtrace()
+}

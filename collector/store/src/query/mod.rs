@@ -1,0 +1,143 @@
+//! SQL and log search over a snapshot of the store.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `engine.rs` | threads, memory and admission of queries |
+//! | `session.rs` | a DataFusion session that knows two tables and nothing else |
+//! | `guard.rs` | one read-only statement, or an error |
+//! | `table.rs` | a snapshot's rows as a table |
+//! | `prune.rs` | which files a query need not open |
+//! | `reader.rs` | reading Parquet files through the store's own file system |
+//! | `sql.rs` | SQL text to rows, within limits |
+//! | `logs.rs`, `cursor.rs` | pages of log records |
+//!
+//! # What a query cannot do
+//! Change anything, read a file or a URL (there is no file system and no catalog behind the session), set an option,
+//! take more memory, time, rows or bytes than its limits, or stop the caller: it runs on threads of its own.
+
+mod cursor;
+mod engine;
+mod guard;
+mod logs;
+mod prune;
+mod reader;
+mod session;
+mod sql;
+mod table;
+
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+pub(crate) use engine::Engine;
+
+/// Records on a page of log search, at most.
+pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Length of an SQL text in bytes.
+pub const SQL_BYTES_MAX: usize = 64 << 10;
+
+/// What one SQL query may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlLimits {
+    /// Rows of the answer; what comes behind is cut off and the answer says so.
+    pub rows_max: usize,
+    /// Bytes of the answer's columns; likewise.
+    pub bytes_max: usize,
+    /// From the call to the answer.
+    pub time_max: Duration,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self {
+            rows_max: 10_000,
+            bytes_max: 64 << 20,
+            time_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The answer to an SQL query.
+#[derive(Debug, Clone)]
+pub struct SqlResult {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// There was more than the limits allow.
+    pub truncated: bool,
+}
+
+impl SqlResult {
+    /// Number of rows.
+    #[must_use]
+    pub fn row_count(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// Order of a page of log records; ties are broken by stream and position, so the order is total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// By time, newest first.
+    #[default]
+    NewestFirst,
+    /// By time, oldest first.
+    OldestFirst,
+}
+
+/// A search for log records. All conditions hold together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogQuery {
+    /// First `time`, ns.
+    pub from: Option<i64>,
+    /// Before this `time`, ns.
+    pub to: Option<i64>,
+    /// Machine; `*` stands for any text, `?` for one character.
+    pub machine: Option<String>,
+    /// Source, likewise.
+    pub source: Option<String>,
+    /// This severity or a higher one (OpenTelemetry numbers); records without one are left out.
+    pub severity_min: Option<u8>,
+    /// Text in the body.
+    pub substring: Option<String>,
+    /// For `substring`.
+    pub case_insensitive: bool,
+    /// Records on the page; at most [`PAGE_ROWS_MAX`].
+    pub limit: usize,
+    /// Where the page before ended, from [`LogPage::next_cursor`].
+    pub cursor: Option<String>,
+    /// Direction.
+    pub order: Order,
+    /// From the call to the answer.
+    pub time_max: Duration,
+}
+
+impl Default for LogQuery {
+    fn default() -> Self {
+        Self {
+            from: None,
+            to: None,
+            machine: None,
+            source: None,
+            severity_min: None,
+            substring: None,
+            case_insensitive: false,
+            limit: 100,
+            cursor: None,
+            order: Order::default(),
+            time_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A page of log records.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// The records, with all columns of `logs`.
+    pub rows: RecordBatch,
+    /// Where the next page begins; none when this was the last. A record that was there when the first page was
+    /// asked for comes exactly once; of those that arrive meanwhile, those behind the cursor come too.
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,55 @@
+//! What every store answers, whatever it keeps its rows in. One conformance suite holds for all of them.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::Serialize;
+
+use crate::error::QueryError;
+use crate::query::{LogPage, LogQuery, SqlLimits, SqlResult};
+
+/// An answer to come.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueryError>> + Send + 'a>>;
+
+/// A store that can be queried. Dropping an answer that has not come stops the query.
+pub trait Store: Send + Sync {
+    /// One read-only SQL statement over the tables `logs` and `metrics`.
+    fn sql<'a>(&'a self, query: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult>;
+    /// A page of log records.
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogPage>;
+    /// How the store is.
+    fn status(&self) -> Answer<'_, StoreStatus>;
+}
+
+/// How a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct StoreStatus {
+    /// Log records stored.
+    pub log_rows: u64,
+    /// Metric samples stored.
+    pub metric_rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Their length, in bytes.
+    pub file_bytes: u64,
+    /// Rows that are not in a file yet.
+    pub recent_rows: u64,
+    /// What they take in memory.
+    pub recent_bytes: u64,
+    /// First `time` of a row in a file, ns.
+    pub oldest_ns: Option<i64>,
+    /// Last `time` of a row in a file, ns.
+    pub newest_ns: Option<i64>,
+    /// The next log entry to apply.
+    pub cursor: u64,
+    /// The log is needed from this entry on.
+    pub durable_cursor: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Records that came again since the process started.
+    pub duplicates: u64,
+    /// When rows were last written to files, ns; none since the process started.
+    pub last_flush_ns: Option<i64>,
+    /// What is wrong, each with what to do about it.
+    pub problems: Vec<String>,
+}

@@ -1,0 +1,11 @@
+//! Tests of the whole store. `common` makes log entries and asks for rows; each other file is one promise.
+
+mod common;
+mod concurrent;
+mod crash;
+mod measure;
+mod model;
+mod paging;
+mod rows;
+mod sql;
+mod streams;

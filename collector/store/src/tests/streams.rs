@@ -1,0 +1,139 @@
+//! What the store knows of a stream, through a restart.
+
+use std::sync::Arc;
+
+use edgelogger_common::block::{Block, LogBlockBuilder, LogRow, ReceiptReason};
+use edgelogger_common::disk::FaultDisk;
+use edgelogger_proto::v1;
+
+use super::common::{NOW, block_on, blocks_entry, descriptor, entry, lines, options, stream_id};
+use crate::{EmbeddedStore, ReceiptTotal, Store, StoreOptions, StreamEndState};
+
+#[test]
+fn receipts_and_the_end_of_a_stream_are_summed_once_and_survive() {
+    let disk = FaultDisk::new(1);
+    let id = stream_id(1);
+    let receipt = Block::receipt(id, false, 100, 150, ReceiptReason::Filtered, 4, true);
+    let mut builder = LogBlockBuilder::new(id, false, 150);
+    builder.push_receipt(10, ReceiptReason::Truncated, 0, false);
+    builder.push(LogRow {
+        observed_time: NOW,
+        body: b"x".to_vec(),
+        source_len: 2,
+        ..LogRow::default()
+    });
+    builder.push_receipt(5, ReceiptReason::Filtered, 1, true);
+    let end = v1::StreamEnd {
+        stream_id: id.to_proto(),
+        size: 167,
+        exact: true,
+        reason: v1::StreamEndReason::Deleted.into(),
+        ..v1::StreamEnd::default()
+    };
+    let open = v1::StreamOpen {
+        stream: Some(descriptor(stream_id(9), "later")),
+        ..v1::StreamOpen::default()
+    };
+    let entries = [
+        blocks_entry("m1", &[lines(id, 0, &[b"12345678\n".as_slice(); 11].concat())]),
+        blocks_entry("m1", std::slice::from_ref(&receipt)),
+        blocks_entry("m1", &[receipt, builder.finish().unwrap()]),
+        entry(
+            "m1",
+            v1::log_entry::Body::StreamEnd(end),
+            vec![descriptor(id, "a")],
+        ),
+        entry("m1", v1::log_entry::Body::StreamOpen(open), Vec::new()),
+    ];
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    for (entry, sequence) in entries.iter().zip(0u64..) {
+        store.apply(sequence, entry).unwrap();
+    }
+    let before = known(&store);
+    store.flush().unwrap();
+    drop(store);
+    disk.restart();
+    let store = EmbeddedStore::open(options(Arc::new(disk))).unwrap();
+    let streams = known(&store);
+    assert_eq!(streams, before);
+    assert_eq!(streams.len(), 2);
+    let state = &streams[0].1;
+    assert_eq!(state.applied(), [0..99, 100..167]);
+    assert_eq!((state.applied_upto(), state.rows), (99, 12));
+    assert_eq!(
+        state.end,
+        Some(StreamEndState {
+            size: 167,
+            exact: true,
+            reason: 1
+        })
+    );
+    assert_eq!(
+        state.receipts,
+        [
+            ReceiptTotal {
+                reason: 1,
+                positions: 55,
+                records: 5,
+                exact: true
+            },
+            ReceiptTotal {
+                reason: 16,
+                positions: 10,
+                records: 0,
+                exact: false
+            },
+        ]
+    );
+    assert_eq!((streams[1].1.source.as_str(), streams[1].1.rows), ("later", 0));
+}
+
+fn known(store: &EmbeddedStore) -> Vec<(edgelogger_common::stream::StreamId, Arc<crate::StreamState>)> {
+    let mut streams = store.streams();
+    streams.sort_by_key(|(id, _)| *id);
+    streams
+}
+
+#[test]
+fn a_changed_log_begins_again_and_stores_nothing_twice() {
+    let disk = FaultDisk::new(1);
+    let with_log = |log_id| StoreOptions {
+        log_id: Some([log_id; 16]),
+        ..options(Arc::new(disk.clone()))
+    };
+    let store = EmbeddedStore::open(with_log(1)).unwrap();
+    let entry = blocks_entry("m1", &[lines(stream_id(1), 0, b"one\n")]);
+    store.apply(41, &entry).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let store = EmbeddedStore::open(with_log(1)).unwrap();
+    assert_eq!((store.cursor(), store.durable_cursor()), (42, 42));
+    drop(store);
+    let store = EmbeddedStore::open(with_log(2)).unwrap();
+    assert_eq!((store.cursor(), store.durable_cursor()), (0, 0));
+    assert_eq!(block_on(store.status()).unwrap().problems.len(), 1);
+    let applied = store.apply(0, &entry).unwrap();
+    assert_eq!((applied.rows, applied.duplicates), (0, 1));
+}
+
+#[test]
+fn the_manifest_of_ten_thousand_streams_is_small() {
+    let disk = FaultDisk::new(1);
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    let blocks: Vec<_> = (0..10_000u32)
+        .map(|number| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            lines(
+                edgelogger_common::stream::StreamId::from_bytes(id),
+                1_000_000,
+                b"a line\n",
+            )
+        })
+        .collect();
+    store.apply(0, &blocks_entry("machine-17", &blocks)).unwrap();
+    store.flush().unwrap();
+    let len = disk.contents("/store/manifest".as_ref()).unwrap().len();
+    assert!(len < 2_000_000, "{len} bytes");
+    println!("manifest of 10,000 streams: {len} bytes");
+}

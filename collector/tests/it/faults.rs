@@ -1,0 +1,81 @@
+//! Disks that fail under a running collector.
+
+use std::sync::Arc;
+
+use edgelogger_common::disk::{Effect, Fault, FaultDisk, Operation};
+use edgelogger_proto::v1::frame::Body;
+use rustix::io::Errno;
+
+use crate::client::{Fixture, Session, batch_of, lines, wait_for};
+
+async fn with_disk(disk: &FaultDisk) -> (Fixture, Session) {
+    let fixture = Fixture::start_with(|config| {
+        config.log_disk = Arc::new(disk.clone());
+        config.log.keep_free_bytes = 0;
+    })
+    .await;
+    let session = fixture.ready().await;
+    (fixture, session)
+}
+
+fn line(sequence: u64) -> Body {
+    Body::Batch(batch_of(sequence, "none", &[lines(sequence * 4, "abc\n")]))
+}
+
+/// Sends it again and again, as Nack retry asks, until it is acked.
+async fn until_acked(session: &mut Session, sequence: u64) {
+    wait_for(async || {
+        session.send(line(sequence)).await;
+        let said = session.said().await;
+        if said == format!("ack {sequence}") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_when_the_sync_fails_and_it_goes_on_afterwards() {
+    let disk = FaultDisk::new(7);
+    let (fixture, mut session) = with_disk(&disk).await;
+    disk.install(Fault::once(Operation::Sync, 1, Effect::Error(Errno::IO)));
+    session.send(line(2)).await;
+    assert_eq!(session.said().await, "retry 2 E0404");
+    let problems = fixture.collector.health().await.problems;
+    assert_eq!((problems[0].code, problems[0].subject.as_str()), ("E0404", "log"));
+    until_acked(&mut session, 2).await;
+    fixture.stored(1).await;
+    assert!(fixture.collector.health().await.problems.is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_waits_while_the_disk_is_full() {
+    let disk = FaultDisk::new(7);
+    let (fixture, mut session) = with_disk(&disk).await;
+    disk.set_capacity(4_000);
+    let large = lines(8, &format!("{}\n", "x".repeat(10_000)));
+    session
+        .send(Body::Batch(batch_of(2, "none", std::slice::from_ref(&large))))
+        .await;
+    assert_eq!(session.said().await, "retry 2 E0401");
+    let health = fixture.collector.health().await;
+    assert_eq!((health.problems[0].code, health.sessions.len()), ("E0401", 1));
+    let (status, _) = fixture.sql("SELECT count(*) FROM logs").await;
+    assert_eq!(status, 200, "queries are answered meanwhile");
+    disk.set_capacity(1 << 40);
+    until_acked(&mut session, 2).await;
+    fixture.stored(1).await;
+}
+
+#[tokio::test]
+async fn a_second_collector_on_the_same_folder_is_refused() {
+    let fixture = Fixture::start().await;
+    let data = fixture.dir.path().join("data");
+    let second =
+        edgelogger_collector::Collector::start(edgelogger_collector::Config::embedded_in(&data)).await;
+    let error = second.unwrap_err();
+    assert_eq!(error.code().code, "E0408");
+    assert!(error.to_string().contains(data.to_str().unwrap()), "{error}");
+}

@@ -1,0 +1,10 @@
+//! The running collector, in this process, against a client written by hand: real TLS, real WebSocket, real files.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod api;
+mod client;
+mod faults;
+mod handshakes;
+mod paused;
+mod sessions;
