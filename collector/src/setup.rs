@@ -195,22 +195,12 @@ impl Keys {
 ///
 /// # Errors
 /// When it can't be made.
-pub fn local_token(
-    data: &DataDir,
-    keys: &Keys,
-    now_ns: i64,
-) -> Result<(PathBuf, String), SetupError> {
+pub fn local_token(data: &DataDir, keys: &Keys, now_ns: i64) -> Result<(PathBuf, String), SetupError> {
     let name = host_name();
     let path = data.tokens().join(format!("{name}.token"));
     let is_valid = |token: &str| auth::verify(token, &keys.verifying, Audience::Agents, now_ns).is_ok();
     if !fs::read_to_string(&path).is_ok_and(|token| is_valid(&token)) {
-        let token = auth::issue(
-            &keys.signing,
-            Audience::Agents,
-            &name,
-            LOCAL_TOKEN_TTL,
-            now_ns,
-        )?;
+        let token = auth::issue(&keys.signing, Audience::Agents, &name, LOCAL_TOKEN_TTL, now_ns)?;
         write_private(&path, &token).map_err(|source| SetupError::Folder {
             action: "write",
             path: path.clone(),
@@ -255,30 +245,37 @@ pub fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
     use edgelogger_common::clock::SystemClock;
+    use edgelogger_common::tls::FloorTime;
 
     use super::*;
+    use crate::certificate::Certificate;
 
     #[test]
     fn the_first_start_makes_everything_and_the_second_keeps_it() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::embedded_in(dir.path().join("data"));
         let data = DataDir::new(&config.data_dir);
-        let time = FloorTime::new(Arc::new(SystemClock::new()));
+        let time = Arc::new(FloorTime::new(Arc::new(SystemClock::new())));
         data.create().unwrap();
+        let prepare = || {
+            Certificate::prepare(&config, Arc::clone(&time)).unwrap();
+            Keys::prepare(&config).unwrap()
+        };
         let made = |path: &Path| fs::read_to_string(path).unwrap();
-        let first = Identity::prepare(&config, &time).unwrap();
+        let first = prepare();
         let (token, name) = local_token(&data, &first, time.now_ns()).unwrap();
         let before = [data.ca(), data.tls().join("server.pem"), token.clone()].map(|path| made(&path));
-        let second = Identity::prepare(&config, &time).unwrap();
+        let second = prepare();
         local_token(&data, &second, time.now_ns()).unwrap();
         assert_eq!(
             [data.ca(), data.tls().join("server.pem"), token.clone()].map(|path| made(&path)),
             before
         );
         assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
-        let claims = auth::verify(&made(&token), &second.keys, Audience::Agents, time.now_ns()).unwrap();
+        let claims = auth::verify(&made(&token), &second.verifying, Audience::Agents, time.now_ns()).unwrap();
         assert_eq!(claims.sub, name);
     }
 

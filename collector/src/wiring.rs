@@ -182,7 +182,10 @@ impl Stages {
         let (sessions, requests) = (TaskTracker::new(), TaskTracker::new());
         let names = self.certificate.names();
         sessions.spawn(ingest.serve(context, self.certificate.in_force(), sessions.clone()));
-        sessions.spawn(self.certificate.keep_current(Arc::clone(&self.health), stop_ingest.clone()));
+        sessions.spawn(
+            self.certificate
+                .keep_current(Arc::clone(&self.health), stop_ingest.clone()),
+        );
         requests.spawn(api.serve(api_context, stop_api.clone()));
         RunningCollector {
             ingest_addr,

@@ -52,7 +52,10 @@ impl FileSource {
             known: file.known(),
             stream_id: file.place.as_ref().map(|place| place.stream_id),
         };
-        let taken = self.files.at_path(&file.path).is_some_and(|at_path| at_path != id);
+        let taken = self
+            .files
+            .at_path(&file.path)
+            .is_some_and(|at_path| at_path != id);
         if !taken {
             self.remember_left(&leaving);
         }
