@@ -170,11 +170,9 @@ fn a_full_disk_makes_agents_wait_and_goes_on_when_there_is_room() {
     fixture.submit(1, 100);
     disk.set_capacity(10_000);
     let verdicts = fixture.submit(3, 8_000);
-    assert_eq!(
-        verdicts.iter().map(code).filter(|code| *code == "E0401").count(),
-        3,
-        "{verdicts:?}"
-    );
+    // What fits goes in, however many came together.
+    let codes: Vec<_> = verdicts.iter().map(code).collect();
+    assert_eq!(codes, ["durable", "E0401", "E0401"]);
     assert_eq!(fixture.code(), Some("E0401"));
     fixture.disk.set_capacity(1 << 40);
     fixture.until_durable();

@@ -352,6 +352,7 @@ fn a_bearer_header_gives_its_token() {
     assert_eq!(bearer(Some("bearer  abc ")), Ok("abc"));
     assert_eq!(bearer(None), Err(AuthError::Missing));
     assert_eq!(bearer(Some("")), Err(AuthError::Missing));
+    assert_eq!(bearer(Some("Bearer ")), Err(AuthError::Missing));
     assert!(matches!(
         bearer(Some("Basic abc")),
         Err(AuthError::Malformed { .. })

@@ -55,8 +55,10 @@ pub fn bearer(header: Option<&str>) -> Result<&str, AuthError> {
         .map(str::trim)
         .filter(|header| !header.is_empty())
         .ok_or(AuthError::Missing)?;
-    match header.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    match token.trim() {
+        "" if scheme.eq_ignore_ascii_case("bearer") => Err(AuthError::Missing),
+        token if scheme.eq_ignore_ascii_case("bearer") => Ok(token),
         _ => Err(AuthError::Malformed {
             problem: "the header is not of the form `Bearer TOKEN`",
         }),
