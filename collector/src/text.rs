@@ -23,6 +23,12 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The same for text that may have several lines.
+#[must_use]
+pub fn harmless_lines(text: &str) -> String {
+    text.lines().map(harmless).collect::<Vec<_>>().join("\n")
+}
+
 /// Controls (C0, DEL, C1), and characters that reorder or hide text around them.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && c != '\t')
@@ -39,6 +45,7 @@ mod tests {
     fn what_moves_the_cursor_or_turns_text_around_is_shown_as_its_number() {
         assert_eq!(harmless("plain\ttext äö"), "plain\ttext äö");
         assert_eq!(harmless("a\x1b[2Jb\r\n\0\x7f"), "a\\x1b[2Jb\\x0d\\x0a\\x00\\x7f");
+        assert_eq!(harmless_lines("a\x1b\nb\r\n"), "a\\x1b\nb");
         assert_eq!(harmless("a\u{9b}2Jb\u{202e}c"), "a\\u{9b}2Jb\\u{202e}c");
     }
 

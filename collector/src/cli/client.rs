@@ -9,7 +9,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
 use super::CliError;
-use crate::text::harmless;
+use crate::text::harmless_lines;
 
 /// The collector gives up on a query after its own limit; this is only for one that is stuck.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3_700);
@@ -130,8 +130,12 @@ impl ApiClient {
             .as_str()
             .map_or_else(|| status.to_string(), str::to_owned);
         match problem["code"].as_str().and_then(error_code::explain) {
-            Some(code) => CliError::coded(*code, harmless(&detail)),
-            None => CliError::Plain(format!("{} answered {status}: {}", self.url, harmless(&detail))),
+            Some(code) => CliError::coded(*code, harmless_lines(&detail)),
+            None => CliError::Plain(format!(
+                "{} answered {status}: {}",
+                self.url,
+                harmless_lines(&detail)
+            )),
         }
     }
 }

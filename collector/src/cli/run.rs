@@ -63,10 +63,18 @@ fn greeting(running: &RunningCollector, data_dir: &std::path::Path) -> String {
     } else {
         other.to_owned()
     };
-    let data = data_dir.display();
-    let mut text = String::new();
-    let _ = write!(
-        text,
+    let (data, ca) = (data_dir.display(), running.ca_path.display());
+    let elsewhere = if running.ingest_addr.ip().is_loopback() {
+        "Other machines can't reach it; --ingest-listen 0.0.0.0:7443 lets them.\n".to_owned()
+    } else {
+        format!(
+            "On another machine, with {ca} and a token of its own:
+  edgelogger-collector token create --agent NAME --data-dir {data} > NAME.token
+  edgelogger-agent run --collector wss://{other}:{port} --ca ca.pem --token-file NAME.token --journald --host-metrics
+"
+        )
+    };
+    format!(
         "EdgeLogger collector {version}
   data    {data}
   agents  {ingest} (TLS)
@@ -75,10 +83,7 @@ fn greeting(running: &RunningCollector, data_dir: &std::path::Path) -> String {
 Start an agent on this machine (as {agent}):
   edgelogger-agent run --collector wss://localhost:{port} --ca {ca} --token-file {token} --journald --host-metrics
 
-On another machine, with {ca} and a token of its own:
-  edgelogger-collector token create --agent NAME --data-dir {data} > NAME.token
-  edgelogger-agent run --collector wss://{other}:{port} --ca ca.pem --token-file NAME.token --journald --host-metrics
-
+{elsewhere}
 Ask:
   edgelogger-collector logs --url http://{api} --since 10m
   edgelogger-collector status --url http://{api}
@@ -86,10 +91,8 @@ Ask:
         version = env!("CARGO_PKG_VERSION"),
         ingest = running.ingest_addr,
         api = running.api_addr,
-        ca = running.ca_path.display(),
         token = token.display(),
-    );
-    text
+    )
 }
 
 /// Only this machine can use it.

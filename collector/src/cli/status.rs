@@ -152,14 +152,14 @@ fn agent_lines(out: &mut String, agents: &[Value]) {
     for agent in agents.iter().take(AGENTS_SHOWN) {
         let _ = writeln!(
             out,
-            "agent   {} ({}, {}): {} streams, {} positions pending, {} not read; heard {} ms ago",
+            "agent   {} ({}, {}): {} streams; heard {} ms ago; at its last report {} positions pending, {} not read",
             text(&agent["agent"]),
             text(&agent["version"]),
             text(&agent["peer"]),
             agent["streams"],
+            agent["silent_ms"],
             agent["pending"],
             agent["unread"],
-            agent["silent_ms"],
         );
     }
     if agents.len() > AGENTS_SHOWN {
