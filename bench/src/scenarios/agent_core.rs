@@ -3,12 +3,12 @@
 //! The file source runs on its own thread, as it does in the agent; both threads are bound to the same core.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use edgelogger_agent::batcher::{Action, Batcher, BatcherSettings};
 use edgelogger_agent::checkpoint::Checkpoints;
 use edgelogger_agent::encoder::{BatchesInFlight, Encoder};
+use edgelogger_agent::flow::SourceEvent;
 use edgelogger_agent::ring::{Popped, RESERVE_BYTES_DEFAULT, Ring, RingLimits};
 use edgelogger_agent::sources::file::{FileSource, FileSourceConfig};
 use edgelogger_common::clock::{Clock, SystemClock};
@@ -52,11 +52,15 @@ fn once(bench: &Bench) -> Outcome<f64> {
     let config = FileSourceConfig::new(vec![bench.corpus.path.canonicalize()?.display().to_string()]);
     let handle = ring.source("files", RESERVE_BYTES_DEFAULT);
     let source = FileSource::new(config, handle, checkpoints, Arc::clone(&clock), &[])?;
+    let waker = source.waker();
     let start = Instant::now();
     let thread = std::thread::spawn(move || source.run());
     let done = encode_all(&ring, &*clock, bench.corpus.bytes);
     let seconds = start.elapsed().as_secs_f64();
-    stop(&ring, thread)?;
+    ring.stop();
+    waker.wake();
+    while ring.try_pop().is_some() {}
+    thread.join().map_err(|_| "the file source panicked")?;
     done?;
     Ok(mb_per_s(usize::try_from(bench.corpus.bytes)?, seconds))
 }
@@ -66,7 +70,7 @@ fn encode_all(ring: &Ring, clock: &dyn Clock, positions: u64) -> Outcome<()> {
     let batches = BatchesInFlight::new(ring.clone());
     let mut encoder = Encoder::new("lz4".parse()?, batches, ring.tally());
     let mut batcher = Batcher::new(BatcherSettings::default());
-    let mut encoded = 0;
+    let (mut taken, mut encoded) = (0, 0);
     while encoded < positions {
         // One batch is always under way, so that only full ones leave.
         let in_flight = 1;
@@ -87,14 +91,15 @@ fn encode_all(ring: &Ring, clock: &dyn Clock, positions: u64) -> Outcome<()> {
             .deadline(in_flight)
             .map(|at| Instant::now() + at.saturating_sub(clock.monotonic()));
         if let Popped::Event(event) = ring.pop(wait) {
+            if let SourceEvent::Block(block) = &event {
+                taken += block.block.header.end - block.block.header.start;
+            }
             batcher.push(event, clock.monotonic());
+        }
+        // The last batch would otherwise wait for more until it is old.
+        if taken == positions {
+            batcher.drain();
         }
     }
     Ok(())
-}
-
-fn stop(ring: &Ring, thread: JoinHandle<()>) -> Outcome<()> {
-    ring.stop();
-    while ring.try_pop().is_some() {}
-    thread.join().map_err(|_| "the file source panicked".into())
 }

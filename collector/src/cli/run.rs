@@ -1,6 +1,5 @@
 //! `run` and `check`.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
