@@ -18,6 +18,7 @@ pub mod config;
 pub mod flow;
 pub mod health;
 pub mod ingest;
+pub mod ledger;
 pub mod log;
 pub mod setup;
 pub mod sinks;

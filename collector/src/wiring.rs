@@ -24,8 +24,9 @@ use crate::config::{Config, OnLogFull, Start};
 use crate::flow::{Hold, SinkCounts, SinkProgress};
 use crate::health::{Health, HealthReport, HealthVerdict, Problem, SinkReport, rfc3339};
 use crate::ingest::{
-    Budget, Counts, IngestContext, IngestError, IngestListener, KnownStreams, Registry, Validator,
+    Budget, Counts, Heads, IngestContext, IngestError, IngestListener, KnownStreams, Registry, Validator,
 };
+use crate::ledger::Ledger;
 use crate::log::{EmbeddedLog, LogOpenError, LogSettings, LogStatus, OpenedLog};
 use crate::setup::{self, DataDir, Keys, SetupError};
 use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSink};
@@ -173,6 +174,7 @@ impl Stages {
         let api_context = Arc::new(ApiContext {
             store: Arc::<EmbeddedStore>::clone(&self.store),
             health: Arc::<Source>::clone(&source),
+            ledger: Arc::new(Ledger::new(Arc::clone(&self.store), Arc::clone(&context))),
             needs_token: self.config.api.needs_token,
             keys: self.keys.verifying.clone(),
             time: Arc::clone(&self.time),
@@ -226,6 +228,7 @@ impl Stages {
             keys: self.keys.verifying.clone(),
             budget: Budget::new(self.config.ingest.memory_bytes),
             known: KnownStreams::default(),
+            heads: Heads::default(),
             log: self.log.sender.clone(),
             health: Arc::clone(&self.health),
             counts: Counts::default(),

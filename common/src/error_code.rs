@@ -137,6 +137,8 @@ codes! {
         "The machine is out of memory: free some, or choose a codec or level that needs less (lz4, zstd:1).";
     UNKNOWN_STREAM = "E0308", "a block belongs to a stream that was not opened",
         "The collector refused the block and the agent declares its range lost. Report it with the versions of both programs.";
+    BLOCK_LIMIT = "E0309", "a block or a record exceeds a limit of the collector",
+        "The agent sends everything else and declares that record lost. Raise record_bytes_max in [ingest] of the collector, or lower line_bytes_max of the agent's source.";
 
     LOG_DISK_FULL = "E0401", "the disk of the commit log or spool is full",
         "Free space or raise the limit. Nothing is lost: agents are told to wait, and sending resumes by itself.";
@@ -170,7 +172,7 @@ codes! {
     QUERY_FAILED = "E0506", "a query failed",
         "Correct the query as the message says.";
     NOT_FOUND = "E0507", "there is nothing at this address",
-        "The API answers GET /api/v1/logs, POST /api/v1/sql, GET /health, /livez and /readyz; agents connect to /v1/session on the ingest port.";
+        "The API answers GET /api/v1/logs, POST /api/v1/sql, GET /api/v1/ledger, /health, /livez and /readyz; agents connect to /v1/session on the ingest port.";
 
     FILE_UNREADABLE = "E0601", "a source file cannot be read",
         "Give the agent's user read access (group adm for most of /var/log), or exclude the file.";

@@ -39,6 +39,7 @@ fn descriptor() -> StreamDescriptor {
             compression: FileCompression::Gzip.into(),
         }),
         opened_time_ns: 1_700_000_000_000_000_001,
+        skipped_upto: 5000,
     }
 }
 

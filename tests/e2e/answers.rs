@@ -1,8 +1,12 @@
 //! From a line in a file to an answer.
 
+use std::process::Command;
+
 use edgelogger_tests::oracle::{expect_exactly, write_lines};
+use edgelogger_tests::process::program;
 use edgelogger_tests::stack::{AGENT, Stack};
 use edgelogger_tests::wait_for;
+use serde_json::{Value, json};
 
 #[test]
 fn lines_come_back_from_the_logs_api_page_by_page() {
@@ -64,4 +68,52 @@ fn the_balance_of_both_ends_has_no_residual() {
     expect_exactly(&stack, "run", 5_000);
     let health = stack.get("/health").unwrap();
     assert_eq!(health["verdict"], "ok", "{health}");
+    let store = &health["sinks"][0];
+    assert_eq!(
+        (&store["read"], &store["applied"]),
+        (&json!(5_000), &json!(5_000))
+    );
+    assert_eq!((&store["duplicate"], &store["residual"]), (&json!(0), &json!(0)));
+    let status = Command::new(program("edgelogger-agent"))
+        .args(["status", "--json", "--state-dir"])
+        .arg(stack.state_dir())
+        .output()
+        .unwrap();
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["residual_positions"], 0, "{status}");
+}
+
+#[test]
+fn the_ledger_says_which_byte_of_which_file_is_stored_and_which_is_not_and_why() {
+    let mut stack = Stack::new(&[], &[]);
+    stack.start();
+    let path = stack.log_file("app.log");
+    write_lines(&path, "run", 0, 2_000, |_| ());
+    expect_exactly(&stack, "run", 2_000);
+    let whole = std::fs::metadata(&path).unwrap().len();
+    // Truncated while nobody looks, with bytes in it that were never read.
+    stack.kill_agent();
+    write_lines(&path, "never", 0, 10, |_| ());
+    std::fs::write(&path, "after\n").unwrap();
+    stack.start_agent();
+    wait_for("both contents of the file are in the ledger", || {
+        let ledger = stack.get("/api/v1/ledger?source=*/app.log")?;
+        let size = |stream: &Value| (stream["stored_upto"].as_u64(), stream["size"].as_u64());
+        let sizes: Vec<_> = ledger["streams"].as_array().unwrap().iter().map(size).collect();
+        let expected = [(Some(whole), Some(whole)), (Some(6), Some(6))];
+        (sizes == expected)
+            .then_some(())
+            .ok_or_else(|| ledger.to_string())
+    });
+    let ledger = stack.get("/api/v1/ledger").unwrap();
+    let first = &ledger["streams"][0];
+    assert_eq!((&first["generation"], &first["rows"]), (&json!(1), &json!(2_000)));
+    // Nobody can know that there was more behind the end that was seen: the end is "at least".
+    assert_eq!(first["end"]["exact"], false, "{ledger}");
+    let table = Command::new(program("edgelogger-collector"))
+        .args(["ledger", "--url", &stack.api("")])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("app.log") && table.contains("ended ("), "{table}");
 }

@@ -147,6 +147,7 @@ pub struct Checkpoints {
     state: Mutex<State>,
     /// Taken before `state` where both are.
     writer: Mutex<Writer>,
+    trouble: writer::Trouble,
     recovery: Recovery,
     _lock: DiskLock,
 }
@@ -200,6 +201,7 @@ impl Checkpoints {
         Ok(Arc::new(Self {
             clock,
             state: Mutex::new(state),
+            trouble: writer.trouble(),
             writer: Mutex::new(writer),
             recovery,
             _lock: lock,
@@ -346,7 +348,7 @@ impl Checkpoints {
     /// What went wrong with the file last, until it works again; for `status`.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.writer.lock().trouble().map(str::to_owned)
+        self.trouble.lock().clone()
     }
 
     fn write_dirty(&self, writer: &mut Writer, durability: Durability) -> Result<(), CheckpointError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgelogger_common::disk::{Access, At, Disk, DiskError, DiskFile, NEW_SUFFIX, parent};
+use parking_lot::Mutex;
 
 use super::Durability;
 use super::error::CheckpointError;
@@ -34,8 +35,11 @@ pub(super) struct Writer {
     check_at: u64,
     unsynced: bool,
     unsynced_since: Option<Duration>,
-    trouble: Option<String>,
+    trouble: Trouble,
 }
+
+/// What went wrong last. It can be asked for while a write hangs.
+pub(super) type Trouble = Arc<Mutex<Option<String>>>;
 
 impl Writer {
     /// Opens the file if there is one and reads it; cuts off a damaged tail.
@@ -47,7 +51,7 @@ impl Writer {
             check_at: REWRITE_BYTES_MIN,
             unsynced: false,
             unsynced_since: None,
-            trouble: None,
+            trouble: Trouble::default(),
         };
         let mut file = match writer.disk.open(&writer.path, Access::ReadAppend) {
             Ok(file) => file,
@@ -86,8 +90,8 @@ impl Writer {
         &self.path
     }
 
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn trouble(&self) -> Trouble {
+        Arc::clone(&self.trouble)
     }
 
     pub fn unsynced_since(&self) -> Option<Duration> {
@@ -173,13 +177,13 @@ impl Writer {
     fn remember(&mut self, result: Result<(), DiskError>) -> Result<(), CheckpointError> {
         match result {
             Ok(()) => {
-                self.trouble = None;
+                *self.trouble.lock() = None;
                 Ok(())
             }
             Err(error) => {
                 self.file = None;
                 self.unsynced_since = None;
-                self.trouble = Some(error.to_string());
+                *self.trouble.lock() = Some(error.to_string());
                 Err(error.into())
             }
         }

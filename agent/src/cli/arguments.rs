@@ -29,6 +29,13 @@ const STATUS_EXAMPLES: &str = "Examples:
 
 Asks the agent that runs from a state directory.";
 
+const FILES_EXAMPLES: &str = "Examples:
+  edgelogger-agent files
+  edgelogger-agent files --json | jq '.files[] | select(.acked < .size)'
+
+Every file that the running agent follows: its stream, what was read of it and what the collector has; and every path
+that it leaves alone, with the reason.";
+
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
 #[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
@@ -50,6 +57,9 @@ pub enum Command {
     /// Ask a running agent how it is
     #[command(before_help = STATUS_EXAMPLES, before_long_help = STATUS_EXAMPLES, after_help = EXIT_CODES)]
     Status(StatusArguments),
+    /// Show the files that a running agent follows, and those that it leaves alone
+    #[command(before_help = FILES_EXAMPLES, before_long_help = FILES_EXAMPLES, after_help = EXIT_CODES)]
+    Files(StatusArguments),
 }
 
 /// `run`.
@@ -69,7 +79,7 @@ pub struct CheckArguments {
     pub(super) connect: bool,
 }
 
-/// `status`.
+/// `status`, `files`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     #[command(flatten)]

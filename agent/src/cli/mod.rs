@@ -5,7 +5,7 @@
 //! | `arguments` | what can be typed |
 //! | `run` | collect until told to stop |
 //! | `check` | what would be collected, and does the collector answer? |
-//! | `status` | ask a running agent |
+//! | `status` | ask a running agent: `status`, `files` |
 //!
 //! Exit codes are part of the interface; see [`EXIT_CODES`].
 
@@ -94,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Files(arguments) => status::files(&arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -1,21 +1,12 @@
-//! `status`.
+//! `status` and `files`.
 
 use super::arguments::StatusArguments;
 use super::{DEGRADED, FAILED, Failure, NOT_RUNNING};
-use crate::status::{Health, StatusError, fetch, render};
+use crate::status::{FilesReport, Health, StatusError, StatusReport, fetch, render, render_files};
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(super) fn status(arguments: &StatusArguments) -> Result<u8, Failure> {
-    let dir = arguments.config.state_dir()?;
-    let (json, report) = fetch(&dir).map_err(|error| match error {
-        StatusError::NotRunning { .. } => Failure {
-            code: NOT_RUNNING,
-            message: format!(
-                "{error}; start one with `edgelogger-agent run`, or name its directory with --state-dir"
-            ),
-        },
-        _ => Failure::new(FAILED, &error),
-    })?;
+    let (json, report) = ask(arguments)?;
     if arguments.json {
         println!("{json}");
     } else {
@@ -25,5 +16,31 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<u8, Failure> {
         0
     } else {
         DEGRADED
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+pub(super) fn files(arguments: &StatusArguments) -> Result<u8, Failure> {
+    let (_, report) = ask(arguments)?;
+    let files: FilesReport = report.files.unwrap_or_default();
+    if arguments.json {
+        let json = serde_json::to_string(&files).map_err(|error| Failure::new(FAILED, &error))?;
+        println!("{json}");
+    } else {
+        print!("{}", render_files(&files));
+    }
+    Ok(0)
+}
+
+fn ask(arguments: &StatusArguments) -> Result<(String, StatusReport), Failure> {
+    let dir = arguments.config.state_dir()?;
+    fetch(&dir).map_err(|error| match error {
+        StatusError::NotRunning { .. } => Failure {
+            code: NOT_RUNNING,
+            message: format!(
+                "{error}; start one with `edgelogger-agent run`, or name its directory with --state-dir"
+            ),
+        },
+        _ => Failure::new(FAILED, &error),
     })
 }

@@ -124,6 +124,45 @@ fn account(out: &mut String, what: &str, account: &Account) {
     );
 }
 
+/// Every file of a report, each with its stream.
+#[must_use]
+pub fn render_files(files: &FilesReport) -> String {
+    let mut out = String::new();
+    for file in &files.files {
+        line(
+            &mut out,
+            &format!(
+                "{}\n  {}, stream {}, {} bytes, {} read, {} acked",
+                harmless(&file.name),
+                file.state,
+                file.stream.as_deref().unwrap_or("not begun"),
+                file.size,
+                file.read,
+                file.acked,
+            ),
+        );
+        if let Some(path) = &file.path {
+            line(&mut out, &format!("  now at {}", harmless(path)));
+        }
+        if let Some(error) = &file.error {
+            line(&mut out, &format!("  ! {}", harmless(error)));
+        }
+    }
+    for skipped in &files.skipped {
+        let (path, reason) = (harmless(&skipped.path), harmless(&skipped.reason));
+        line(&mut out, &format!("{path}\n  skipped: {reason}"));
+    }
+    let untold = (files.followed - files.files.len().min(files.followed))
+        + (files.skipped_count - files.skipped.len().min(files.skipped_count));
+    if untold > 0 {
+        line(&mut out, &format!("and {untold} more"));
+    }
+    if files.followed + files.skipped_count == 0 {
+        line(&mut out, "no file sources, or no file that they include");
+    }
+    out
+}
+
 fn show_files(out: &mut String, files: &FilesReport) {
     let waits = if files.waits_for_credit {
         ", waiting for room"
@@ -294,6 +333,19 @@ mod tests {
             journald: None,
             host_metrics: None,
         }
+    }
+
+    #[test]
+    fn every_file_is_shown_with_its_stream_or_the_reason_why_it_is_not_read() {
+        let mut files = report().files.unwrap();
+        files.files[0].stream = Some("ab12".into());
+        files.files[0].path = Some("/var/log/a.1".into());
+        files.followed = 3;
+        assert_eq!(
+            render_files(&files),
+            "/var/log/a\u{fffd}.log\n  following, stream ab12, 2048 bytes, 1536 read, 1024 acked\n  \
+             now at /var/log/a.1\n/b\n  skipped: binary\nand 2 more\n"
+        );
     }
 
     #[test]

@@ -10,29 +10,54 @@ const HEADS_MAX: usize = 1024;
 
 /// What the collector was told in this session.
 #[derive(Debug, Default)]
-pub(super) struct Heads(HashMap<Bytes, (u64, u64, u64)>);
+pub(super) struct Heads {
+    told: HashMap<Bytes, Told>,
+    /// Counts.
+    heartbeat: u64,
+}
+
+#[derive(Debug)]
+struct Told {
+    values: (u64, u64, u64),
+    heartbeat: u64,
+}
+
+const fn values(head: &StreamHead) -> (u64, u64, u64) {
+    (head.acked, head.read, head.size)
+}
 
 impl Heads {
     /// A new session: it was told nothing.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.told.clear();
     }
 
     /// The heads to tell now.
     pub fn changed(&mut self, heads: Vec<StreamHead>) -> Vec<StreamHead> {
-        if self.0.len() > heads.len() {
+        if self.told.len() > heads.len() {
             let open: std::collections::HashSet<&Bytes> = heads.iter().map(|head| &head.stream_id).collect();
-            self.0.retain(|id, _| open.contains(id));
+            self.told.retain(|id, _| open.contains(id));
         }
-        let mut changed = Vec::new();
-        for head in heads {
-            let values = (head.acked, head.read, head.size);
-            if changed.len() < HEADS_MAX && self.0.get(&head.stream_id) != Some(&values) {
-                self.0.insert(head.stream_id.clone(), values);
-                changed.push(head);
-            }
+        let mut changed: Vec<StreamHead> = heads
+            .into_iter()
+            .filter(|head| self.told(head).is_none_or(|told| told.values != values(head)))
+            .collect();
+        // Those that waited longest come first.
+        changed.sort_by_key(|head| self.told(head).map(|told| told.heartbeat));
+        changed.truncate(HEADS_MAX);
+        self.heartbeat += 1;
+        for head in &changed {
+            let told = Told {
+                values: values(head),
+                heartbeat: self.heartbeat,
+            };
+            self.told.insert(head.stream_id.clone(), told);
         }
         changed
+    }
+
+    fn told(&self, head: &StreamHead) -> Option<&Told> {
+        self.told.get(&head.stream_id)
     }
 }
 
@@ -66,5 +91,16 @@ mod tests {
         let all: Vec<StreamHead> = (0..3000).map(|number| head(number, 0)).collect();
         let told: Vec<usize> = (0..4).map(|_| heads.changed(all.clone()).len()).collect();
         assert_eq!(told, [1024, 1024, 952, 0]);
+    }
+
+    #[test]
+    fn streams_that_always_change_do_not_keep_others_from_being_told() {
+        let mut heads = Heads::default();
+        let mut told = std::collections::HashSet::new();
+        for round in 1..=3 {
+            let all: Vec<StreamHead> = (0..3000).map(|number| head(number, round)).collect();
+            told.extend(heads.changed(all).into_iter().map(|head| head.stream_id));
+        }
+        assert_eq!(told.len(), 3000);
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use edgelogger_common::block::{Block, ReceiptReason, batch};
+use edgelogger_common::block::{Block, ColumnId, ReceiptReason, batch};
 use edgelogger_common::codec::{
     Codec, CodecSetting, Compressor, DecodeLimits, Decompressor, RATIO_EXEMPT_BYTES, sha256,
 };
 use edgelogger_proto::v1;
 
 use super::CollectorLimits;
-use crate::flow::{EncodedBatch, SentBlock};
+use crate::flow::{EncodedBatch, Resume, SentBlock};
 
 /// A batch that is not acknowledged yet.
 #[derive(Debug, Clone)]
@@ -140,6 +140,36 @@ impl AsRef<[u8]> for Remade {
     }
 }
 
+/// Both halves of a block, cut between two records. `None` where there is no such place; a block with receipts stays
+/// whole, because it is accounted for as a whole.
+fn halves(part: &Part) -> Option<[Part; 2]> {
+    let has_receipts = part.block.column(ColumnId::RECEIPTS).is_some();
+    if part.is_rejection || has_receipts || part.block.header.record_count < 2 {
+        return None;
+    }
+    let (first, second) = part.block.cut(part.block.header.record_count / 2).ok()?;
+    let sent = |block: &Block, resume| SentBlock {
+        stream_id: part.sent.stream_id,
+        start: block.header.start,
+        end: block.header.end,
+        record_count: block.header.record_count,
+        resume,
+    };
+    // How to resume was remembered for the end only.
+    let sents = [
+        sent(&first, Resume::Nowhere),
+        sent(&second, part.sent.resume.clone()),
+    ];
+    let [first_sent, second_sent] = sents;
+    Some(
+        [(first, first_sent), (second, second_sent)].map(|(block, sent)| Part {
+            block,
+            sent,
+            is_rejection: false,
+        }),
+    )
+}
+
 /// What to do about a rejected batch.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
@@ -153,10 +183,12 @@ pub(super) struct Verdict {
     pub again: Vec<Pending>,
 }
 
-/// `named`: indices of the bad blocks; empty: the batch as a whole. `counts_records`: of the streams of the batch.
+/// `named`: indices of the bad blocks; empty: the batch as a whole. `is_limit`: a limit was exceeded, perhaps by one
+/// record only, so a bad block is cut until that one stands alone. `counts_records`: of the streams of the batch.
 pub(super) fn after_reject(
     pending: &Pending,
     named: &HashSet<usize>,
+    is_limit: bool,
     counts_records: impl Fn(&SentBlock) -> bool,
 ) -> Verdict {
     let count = pending.batch.blocks.len();
@@ -179,6 +211,8 @@ pub(super) fn after_reject(
             left.push(part);
         } else if part.is_rejection {
             verdict.given_up.push(part.sent);
+        } else if let Some(halves) = is_limit.then(|| halves(&part)).flatten() {
+            left.extend(halves);
         } else {
             left.push(receipt(part.sent.clone(), part.block.header.counts_records));
             verdict.rejected.push(part.sent);
@@ -237,7 +271,7 @@ fn receipt(sent: SentBlock, counts_records: bool) -> Part {
 /// rejects it, and says why).
 pub(super) fn fit(pending: &Pending, limits: &CollectorLimits) -> Option<Vec<Pending>> {
     let misfit = misfit(&pending.batch, limits)?;
-    if misfit == Misfit::Size && pending.batch.blocks.len() < 2 {
+    if misfit == Misfit::Size && pending.batch.blocks.len() < 2 && pending.batch.record_count < 2 {
         return None;
     }
     let parts = pending.open()?;
@@ -263,10 +297,15 @@ fn make_fit(
     made: &mut Vec<Pending>,
 ) {
     let remade = pending.remake(&parts, codec);
-    if parts.len() > 1 && misfit(&remade.batch, limits).is_some() {
+    let fits = misfit(&remade.batch, limits).is_none();
+    if !fits && parts.len() > 1 {
         let second = parts.split_off(parts.len() / 2);
         make_fit(pending, parts, codec, limits, made);
         make_fit(pending, second, codec, limits, made);
+    } else if !fits && let Some(halves) = parts.first().and_then(halves) {
+        for half in halves {
+            make_fit(pending, vec![half], codec, limits, made);
+        }
     } else {
         made.push(remade);
     }
@@ -291,4 +330,107 @@ fn misfit(batch: &EncodedBatch, limits: &CollectorLimits) -> Option<Misfit> {
         || plain > limits.decompressed_bytes_max
         || batch.blocks.len() as u64 > limits.blocks_max;
     too_large.then_some(Misfit::Size)
+}
+
+#[cfg(test)]
+mod tests {
+    use edgelogger_common::block::{BlockView, Receipt};
+    use edgelogger_common::stream::StreamId;
+    use edgelogger_proto::v1::Lane;
+
+    use super::*;
+
+    const STREAM: StreamId = StreamId::from_bytes([5; 16]);
+
+    fn pending(text: &'static [u8]) -> Pending {
+        let count = u32::try_from(memchr::memchr_iter(b'\n', text).count()).unwrap();
+        let block = Block::from_lines(
+            STREAM,
+            0,
+            Bytes::from_static(text),
+            count,
+            crc32c::crc32c(text),
+            1,
+        );
+        let mut plain = Vec::new();
+        batch::write_payload(std::slice::from_ref(&block), &mut plain).unwrap();
+        let sent = SentBlock {
+            stream_id: STREAM,
+            start: 0,
+            end: text.len() as u64,
+            record_count: count,
+            resume: Resume::Nowhere,
+        };
+        Pending::from(EncodedBatch {
+            codec: Codec::None.into(),
+            decompressed_len: u32::try_from(plain.len()).unwrap(),
+            record_count: count,
+            sha256: sha256(&plain),
+            payload: plain.into(),
+            lane: Lane::Live,
+            blocks: vec![sent],
+        })
+    }
+
+    /// Start, end, bodies and receipts of a block.
+    type Accepted = (u64, u64, Vec<Vec<u8>>, Vec<Receipt>);
+
+    /// A collector that takes no record above 8 bytes: what it accepts of a batch, in order.
+    fn accepted_by_a_strict_collector(first: Pending) -> Vec<Accepted> {
+        let mut waiting = vec![first];
+        let mut accepted = Vec::new();
+        while let Some(next) = waiting.pop() {
+            let parts = next.open().unwrap();
+            let bodies = |part: &Part| match part.block.view().unwrap() {
+                BlockView::Log(view) => view.rows().map(|row| row.body).collect(),
+                _ => Vec::new(),
+            };
+            let is_bad = |part: &Part| bodies(part).iter().any(|body: &Vec<u8>| body.len() > 8);
+            let bad: HashSet<usize> = (0..parts.len()).filter(|index| is_bad(&parts[*index])).collect();
+            if bad.is_empty() {
+                accepted.extend(parts.iter().map(|part| {
+                    let receipts = part.block.view().unwrap().receipts().to_vec();
+                    (part.sent.start, part.sent.end, bodies(part), receipts)
+                }));
+            } else {
+                let verdict = after_reject(&next, &bad, true, |_| false);
+                waiting.extend(verdict.again.into_iter().rev());
+            }
+        }
+        accepted.sort_by_key(|part| part.0);
+        accepted
+    }
+
+    #[test]
+    fn a_limit_costs_the_record_that_exceeds_it_and_no_other() {
+        let accepted =
+            accepted_by_a_strict_collector(pending(b"one\ntwo\nthree is too long\nfour\nfive\nsix\n"));
+        let ends: Vec<_> = accepted.iter().map(|part| (part.0, part.1)).collect();
+        assert!(ends.windows(2).all(|pair| pair[0].1 == pair[1].0), "{ends:?}");
+        assert_eq!((ends[0].0, ends[ends.len() - 1].1), (0, 40));
+        let bodies: Vec<Vec<u8>> = accepted.iter().flat_map(|part| part.2.clone()).collect();
+        assert_eq!(bodies, [&b"one"[..], b"two", b"four", b"five", b"six"]);
+        let receipts: Vec<Receipt> = accepted.into_iter().flat_map(|part| part.3).collect();
+        assert_eq!(receipts.len(), 1);
+        assert_eq!(
+            (receipts[0].len, receipts[0].reason, receipts[0].count),
+            (18, ReceiptReason::Rejected, 1)
+        );
+    }
+
+    #[test]
+    fn a_block_beyond_the_size_of_a_batch_is_cut_until_it_fits() {
+        let limits = CollectorLimits {
+            decompressed_bytes_max: 150,
+            ..CollectorLimits::default()
+        };
+        let text: &[u8] =
+            b"a line of forty bytes, the line feed incl\na line of forty bytes, the line feed incl\n\
+            a line of forty bytes, the line feed incl\na line of forty bytes, the line feed incl\n";
+        let made = fit(&pending(text), &limits).unwrap();
+        assert!(made.len() > 1);
+        assert!(made.iter().all(|part| misfit(&part.batch, &limits).is_none()));
+        let records: u32 = made.iter().map(|part| part.batch.record_count).sum();
+        assert_eq!(records, 4);
+    }
 }

@@ -45,6 +45,8 @@ const UNCONFIRMED_MAX: Duration = Duration::from_secs(10);
 pub(super) const LINE_PIECES_MAX: usize = 1024;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
+/// Time for one of them.
+const ADDRESS_MAX: Duration = Duration::from_secs(3);
 
 type Stream = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -75,7 +77,9 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
         .map_err(name_error)?;
     let mut last = None;
     for address in addresses.take(ADDRESSES_MAX) {
-        match TcpStream::connect(address).await {
+        // An address that swallows what is sent must not keep the others from being tried.
+        let connected = tokio::time::timeout(ADDRESS_MAX, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(tcp) => {
                 tune(&tcp).map_err(|source| ConnectError::tcp(target.to_string(), source))?;
                 return Ok(tcp);

@@ -4,17 +4,19 @@
 //! | --- | --- |
 //! | `GET /api/v1/logs` | a page of log records |
 //! | `POST /api/v1/sql` | rows of one read-only statement |
+//! | `GET /api/v1/ledger` | what has become of every position of every stream |
 //! | `GET /health` | verdict, problems, counts that balance |
 //! | `GET /livez`, `GET /readyz` | for supervisors |
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `logs.rs`, `sql.rs`, `status.rs` | the requests |
+//! | `logs.rs`, `sql.rs`, `ledger.rs`, `status.rs` | the requests |
 //! | `rows.rs` | Arrow to JSON |
 //! | `problem.rs` | errors as problem documents (RFC 9457) with stable codes |
 //! | `guard.rs` | who may ask |
 
 mod guard;
+mod ledger;
 mod logs;
 mod problem;
 mod rows;
@@ -38,6 +40,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::HealthReport;
+use crate::ledger::Ledger;
 
 /// The largest request: an SQL text of 64 KiB as JSON, twice.
 const REQUEST_BYTES_MAX: usize = 256 << 10;
@@ -54,6 +57,8 @@ pub struct ApiContext {
     pub store: Arc<dyn Store>,
     /// How it is.
     pub health: Arc<dyn HealthSource>,
+    /// What has become of every position.
+    pub ledger: Arc<Ledger>,
     /// Must a request have a token?
     pub needs_token: bool,
     /// What tokens are checked with.
@@ -118,6 +123,7 @@ fn router(context: Arc<ApiContext>) -> Router {
     let guarded = Router::new()
         .route("/api/v1/logs", get(logs::logs))
         .route("/api/v1/sql", post(sql::sql))
+        .route("/api/v1/ledger", get(ledger::ledger))
         .route("/health", get(status::health))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&context), guard::check));
     Router::new()

@@ -6,10 +6,12 @@
 //! | `token.rs` | `token create` |
 //! | `logs.rs` | `logs` |
 //! | `sql.rs`, `table.rs` | `sql` |
+//! | `ledger.rs` | `ledger` |
 //! | `status.rs` | `status` |
-//! | `client.rs` | the HTTP side of the last three |
+//! | `client.rs` | the HTTP side of the last four |
 
 mod client;
+mod ledger;
 mod logs;
 mod run;
 mod sql;
@@ -38,6 +40,8 @@ Examples:
     edgelogger-collector logs --machine machine-17 --since 10m timeout
   Count by source:
     edgelogger-collector sql \"SELECT source, count(*) FROM logs GROUP BY source ORDER BY 2 DESC\"
+  What is missing, where and why?
+    edgelogger-collector ledger --machine machine-17
   Is everything well?
     edgelogger-collector status";
 
@@ -62,6 +66,8 @@ enum Command {
     Logs(logs::LogsArguments),
     /// Run one read-only SQL statement over the tables `logs` and `metrics`
     Sql(sql::SqlArguments),
+    /// Show what has become of every position of every stream: stored, to come, dropped or lost, and why
+    Ledger(ledger::LedgerArguments),
     /// Say how the collector is
     Status(status::StatusArguments),
     /// Explain an error code
@@ -160,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(&command),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
+        Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Explain { code } => explain(&code),
     };

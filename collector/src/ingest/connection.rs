@@ -154,6 +154,7 @@ where
     lease.status.told_time(greeting.clock_ns, context.clock.wall_ns());
     let agent: Arc<str> = greeting.identity.agent_id.as_str().into();
     let (known, descriptors) = context.known.answer(&agent, &greeting.streams);
+    context.heads.told(&greeting.streams, context.clock.wall_ns());
     note_log_change(context, &greeting);
     let answer = welcome_frame(context, greeting.protocol, known, window.limit());
     let core = Session::new(greeting.identity, window, descriptors, &greeting.streams);
@@ -491,6 +492,7 @@ where
                 pending,
                 unread,
             } => self.lease.status.backlog(streams, pending, unread),
+            Action::Heads(heads) => self.context.heads.told(&heads, self.context.clock.wall_ns()),
             Action::AgentTime(ns) => self.lease.status.told_time(ns, self.context.clock.wall_ns()),
             _ => {}
         }

@@ -68,6 +68,14 @@ impl KnownStreams {
         }
     }
 
+    /// What is durable of a stream, as far as it is remembered.
+    #[must_use]
+    pub fn durable_ranges(&self, agent: &Arc<str>, stream_id: StreamId) -> Vec<Range<u64>> {
+        let table = self.table.lock();
+        let known = table.streams.get(&(Arc::clone(agent), stream_id));
+        known.map_or_else(Vec::new, |known| known.ranges.iter().collect())
+    }
+
     /// What Welcome says of the streams of a Hello, in its order, and the descriptors of those that are known.
     #[must_use]
     pub fn answer(

@@ -26,6 +26,7 @@
 
 mod connection;
 mod credit;
+mod heads;
 mod hello;
 mod http;
 mod known;
@@ -45,6 +46,7 @@ use edgelogger_common::tls::FloorTime;
 use tokio_util::sync::CancellationToken;
 
 pub use credit::{Budget, WINDOW_BYTES_MIN};
+pub use heads::{Head, Heads};
 pub use hello::{LABELS_MAX, STREAMS_MAX};
 pub use known::KnownStreams;
 pub use listener::{IngestError, IngestListener};
@@ -93,6 +95,8 @@ pub struct IngestContext {
     pub validator: Arc<Validator>,
     /// Streams that are known.
     pub known: KnownStreams,
+    /// What agents said of their streams' heads.
+    pub heads: Heads,
     /// The way into the log.
     pub log: LogSender,
     /// Problems.

@@ -119,6 +119,12 @@ impl Registry {
         self.live.lock().by_agent.len()
     }
 
+    /// Is this agent connected?
+    #[must_use]
+    pub fn is_connected(&self, agent_id: &str) -> bool {
+        self.live.lock().by_agent.contains_key(agent_id)
+    }
+
     /// Makes this the session of its agent.
     ///
     /// # Errors

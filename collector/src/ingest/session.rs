@@ -80,6 +80,8 @@ pub enum Action {
         /// Known to exist, not read.
         unread: u64,
     },
+    /// What the agent says of the heads of its streams; for the ledger.
+    Heads(Vec<StreamHead>),
     /// The agent's wall clock.
     AgentTime(i64),
     /// Say goodbye and close.
@@ -221,7 +223,7 @@ impl Session {
             Some(Body::Batch(batch)) => self.on_batch(batch, now_ns),
             Some(Body::StreamOpen(open)) => self.on_open(open, now_ns),
             Some(Body::StreamEnd(end)) => self.on_end(end, now_ns),
-            Some(Body::Heartbeat(heartbeat)) => Ok(self.on_heartbeat(&heartbeat)),
+            Some(Body::Heartbeat(heartbeat)) => Ok(self.on_heartbeat(heartbeat)),
             Some(Body::Goodbye(_)) => Ok(self.close_quietly()),
             Some(Body::Hello(_)) => Err(Farewell::violation("a second Hello in one session")),
             Some(_) => Err(Farewell::violation("a frame that only a collector sends")),
@@ -431,12 +433,13 @@ impl Session {
         Ok(vec![Action::AppendInTurn(ticket, entry)])
     }
 
-    fn on_heartbeat(&mut self, heartbeat: &Heartbeat) -> Vec<Action> {
+    fn on_heartbeat(&mut self, heartbeat: Heartbeat) -> Vec<Action> {
         self.merge_heads(&heartbeat.streams);
         self.window.grow_when_idle();
         let sum = |part: fn(&StreamHead) -> u64| self.heads.values().map(part).fold(0, u64::saturating_add);
         vec![
             Action::AgentTime(heartbeat.clock_ns),
+            Action::Heads(heartbeat.streams),
             Action::Backlog {
                 streams: self.heads.len() as u64,
                 pending: sum(|head| head.read.saturating_sub(head.acked)),

@@ -28,14 +28,21 @@ impl AppliedRanges {
         self.0.splice(from..to, [merged]);
     }
 
-    /// How many positions of a range are not applied.
-    pub fn missing_len(&self, range: &Range<u64>) -> u64 {
+    /// What of a range is not applied, ascending.
+    pub fn missing(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let near = self.0.partition_point(|other| other.end <= range.start);
-        let inside = self.0[near..].iter().take_while(|other| other.start < range.end);
-        let covered: u64 = inside
-            .map(|other| other.end.min(range.end) - other.start.max(range.start))
-            .sum();
-        (range.end.saturating_sub(range.start)).saturating_sub(covered)
+        let mut missing = Vec::new();
+        let mut at = range.start;
+        for other in self.0[near..].iter().take_while(|other| other.start < range.end) {
+            if at < other.start {
+                missing.push(at..other.start);
+            }
+            at = other.end;
+        }
+        if at < range.end {
+            missing.push(at..range.end);
+        }
+        missing
     }
 
     /// The first range's end, where it begins at `start`: every position below is applied.
@@ -109,8 +116,8 @@ mod tests {
                 model.extend(start..start + len);
             }
             let asked = asked.0..asked.0 + asked.1;
-            let missing = asked.clone().filter(|position| !model.contains(position)).count() as u64;
-            prop_assert_eq!(ranges.missing_len(&asked), missing);
+            let missing: Vec<u64> = asked.clone().filter(|position| !model.contains(position)).collect();
+            prop_assert_eq!(ranges.missing(&asked).into_iter().flatten().collect::<Vec<_>>(), missing);
             let covered: BTreeSet<u64> = ranges.as_slice().iter().cloned().flatten().collect();
             prop_assert_eq!(covered, model);
             prop_assert!(ranges.as_slice().windows(2).all(|pair| pair[0].end < pair[1].start));

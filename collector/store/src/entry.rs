@@ -101,6 +101,9 @@ impl<'a> Reading<'a> {
             );
             return Err(StoreError::bad(sequence, reason));
         }
+        state.last_received_ms = state
+            .last_received_ms
+            .max(self.entry.received_time_ns.div_euclid(1_000_000));
         Ok(state)
     }
 
@@ -170,6 +173,9 @@ impl<'a> Reading<'a> {
             state.add_receipt(&range, &receipt);
         }
         state.rows += kept.len() as u64;
+        if let Some(crc32c) = block.header.source_crc32c {
+            state.add_check(&range, crc32c);
+        }
         state.applied.insert(range);
         let origin = Origin {
             machine_id: &entry.machine_id,

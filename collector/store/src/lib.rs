@@ -60,4 +60,4 @@ pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
 pub use schema::Table;
 pub use store::{Answer, Store, StoreStatus};
-pub use streams::{ReceiptTotal, StreamEndState, StreamState};
+pub use streams::{CHECK_SPAN, ContentCheck, GAPS_MAX, Gap, ReceiptTotal, StreamEndState, StreamState};

@@ -11,29 +11,118 @@ use serde::{Deserialize, Serialize};
 
 use crate::applied::AppliedRanges;
 
+/// Ranges without a record that a stream's state names one by one; what comes beyond is only summed.
+pub const GAPS_MAX: usize = 1024;
+
+/// Neighbouring checks become one up to this many positions: so finely a difference is placed.
+pub const CHECK_SPAN: u64 = 64 << 20;
+
+/// Above this number checks become one whatever their length.
+pub const CHECKS_MAX: usize = 1024;
+
 /// One stream as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StreamState {
     /// Whose stream.
+    #[serde(rename = "machine")]
     pub machine_id: String,
     /// What a person calls it.
     pub source: String,
+    /// `SourceKind` of the wire.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: i32,
+    /// When its agent opened it, ns UTC.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub opened_ns: i64,
+    /// When the collector last received something of it, ms UTC.
+    #[serde(default, rename = "seen_ms")]
+    pub last_received_ms: i64,
     /// Positions count records; otherwise they are byte offsets.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub counts_records: bool,
     /// First position.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start: u64,
     pub(crate) applied: AppliedRanges,
     /// Rows stored.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rows: u64,
     /// What was declared dropped or lost, by reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub receipts: Vec<ReceiptTotal>,
+    /// The same, range by range, ascending; at most [`GAPS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Positions of further ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gaps_untold: u64,
+    /// What its source held, as its blocks said: ascending, disjoint, each within what is applied.
+    #[serde(default, rename = "crc", skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<ContentCheck>,
     /// Its end, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StreamEndState>,
+}
+
+/// The source bytes of a range. In the manifest: `[start, length, crc32c]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u32)", into = "(u64, u64, u32)")]
+pub struct ContentCheck {
+    /// Which.
+    pub range: Range<u64>,
+    /// Of all of them.
+    pub crc32c: u32,
+}
+
+impl From<(u64, u64, u32)> for ContentCheck {
+    fn from((start, len, crc32c): (u64, u64, u32)) -> Self {
+        Self {
+            range: start..start.saturating_add(len),
+            crc32c,
+        }
+    }
+}
+
+impl From<ContentCheck> for (u64, u64, u32) {
+    fn from(check: ContentCheck) -> Self {
+        (
+            check.range.start,
+            check.range.end - check.range.start,
+            check.crc32c,
+        )
+    }
+}
+
+/// Positions that hold no record, and why. In the manifest: `[start, length, reason, records, exact]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u8, u64, bool)", into = "(u64, u64, u8, u64, bool)")]
+pub struct Gap {
+    /// Which.
+    pub range: Range<u64>,
+    /// Number of the reason ([`ReceiptReason`]).
+    pub reason: u8,
+    /// Records that they stood for, 0 where nobody knows.
+    pub records: u64,
+    /// `records` is exact; otherwise it is at least that.
+    pub exact: bool,
+}
+
+impl From<(u64, u64, u8, u64, bool)> for Gap {
+    fn from((start, len, reason, records, exact): (u64, u64, u8, u64, bool)) -> Self {
+        Self {
+            range: start..start.saturating_add(len),
+            reason,
+            records,
+            exact,
+        }
+    }
+}
+
+impl From<Gap> for (u64, u64, u8, u64, bool) {
+    fn from(gap: Gap) -> Self {
+        let len = gap.range.end - gap.range.start;
+        (gap.range.start, len, gap.reason, gap.records, gap.exact)
+    }
 }
 
 /// The receipts of one stream for one reason, summed.
@@ -88,12 +177,8 @@ mod shared {
     }
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl StreamState {
@@ -102,6 +187,8 @@ impl StreamState {
         Self {
             machine_id: machine_id.to_owned(),
             source: descriptor.name.clone(),
+            kind: descriptor.kind,
+            opened_ns: descriptor.opened_time_ns,
             counts_records: descriptor.unit == i32::from(v1::PositionUnit::Record),
             start: descriptor.start,
             ..Self::default()
@@ -120,20 +207,86 @@ impl StreamState {
         self.applied.upto(self.start)
     }
 
-    /// Takes in a receipt for a range, unless all of it is applied already.
+    /// Takes in a receipt for a range, but for what of it is applied already.
     pub fn add_receipt(&mut self, range: &Range<u64>, receipt: &Receipt) {
-        let positions = self.applied.missing_len(range);
-        if positions == 0 {
+        let missing = self.applied.missing(range);
+        // Of a receipt that is partly applied nobody knows how many of its records were counted before.
+        let whole = missing == std::slice::from_ref(range);
+        let (records, exact) = if whole {
+            (receipt.count, receipt.exact)
+        } else {
+            (0, false)
+        };
+        for part in missing {
+            let total = self.total(receipt.reason);
+            total.positions += part.end - part.start;
+            total.records = total.records.saturating_add(records);
+            total.exact &= exact;
+            self.add_gap(Gap {
+                range: part,
+                reason: receipt.reason as u8,
+                records,
+                exact,
+            });
+        }
+    }
+
+    /// Takes in what a block says of its source bytes, before its range is applied. A block of which some is applied
+    /// already says nothing of the rest alone.
+    pub fn add_check(&mut self, range: &Range<u64>, crc32c: u32) {
+        if self.counts_records || self.applied.missing(range) != std::slice::from_ref(range) {
             return;
         }
-        // Of a receipt that is partly applied nobody knows how many of its records were counted before.
-        let whole = positions == range.end - range.start;
-        let total = self.total(receipt.reason);
-        total.positions += positions;
-        total.records = total
-            .records
-            .saturating_add(if whole { receipt.count } else { 0 });
-        total.exact &= receipt.exact && whole;
+        let check = ContentCheck {
+            range: range.clone(),
+            crc32c,
+        };
+        let at = self
+            .checks
+            .partition_point(|other| other.range.start < range.start);
+        self.checks.insert(at, check);
+        // Only the new one can have become a neighbour: of the one behind it, then of the one before it.
+        for left in [at, at.wrapping_sub(1)] {
+            self.join_checks(left);
+        }
+    }
+
+    /// Makes one of the checks at `left` and behind it, where they are neighbours and not too long.
+    fn join_checks(&mut self, left: usize) {
+        let (Some(first), Some(second)) = (self.checks.get(left), self.checks.get(left.wrapping_add(1)))
+        else {
+            return;
+        };
+        let len = second.range.end - second.range.start;
+        let short = second.range.end - first.range.start <= CHECK_SPAN;
+        let Ok(len) = usize::try_from(len) else { return };
+        if first.range.end != second.range.start || !(short || self.checks.len() > CHECKS_MAX) {
+            return;
+        }
+        let joined = ContentCheck {
+            range: first.range.start..second.range.end,
+            crc32c: crc32c::crc32c_combine(first.crc32c, second.crc32c, len),
+        };
+        self.checks[left] = joined;
+        self.checks.remove(left + 1);
+    }
+
+    /// Gaps never overlap: only what is not applied becomes one, and then it is applied.
+    fn add_gap(&mut self, gap: Gap) {
+        let at = self
+            .gaps
+            .partition_point(|other| other.range.start < gap.range.start);
+        let before = at.checked_sub(1).map(|before| &mut self.gaps[before]);
+        if let Some(before) = before.filter(|before| {
+            before.range.end == gap.range.start && before.reason == gap.reason && before.exact == gap.exact
+        }) {
+            before.range.end = gap.range.end;
+            before.records = before.records.saturating_add(gap.records);
+        } else if self.gaps.len() < GAPS_MAX {
+            self.gaps.insert(at, gap);
+        } else {
+            self.gaps_untold += gap.range.end - gap.range.start;
+        }
     }
 
     fn total(&mut self, reason: ReceiptReason) -> &mut ReceiptTotal {

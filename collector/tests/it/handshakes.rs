@@ -9,7 +9,7 @@ use edgelogger_proto::v1::frame::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{AGENT, Fixture, PATIENCE, batch_of, hello, lines, now_ns, open, tls};
+use crate::client::{AGENT, Fixture, batch_of, hello, lines, now_ns, open, tls, wait_for};
 
 /// The answer to a token: status line and body.
 async fn answer_to(fixture: &Fixture, token: &str) -> (String, serde_json::Value) {
@@ -130,11 +130,7 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
 }
 
 async fn until(condition: impl AsyncFn() -> bool) {
-    let patience = tokio::time::Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < patience, "it never came");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for(async || condition().await.then_some(()).ok_or_else(String::new)).await;
 }
 
 #[tokio::test]

@@ -6,5 +6,6 @@ mod api;
 mod client;
 mod faults;
 mod handshakes;
+mod ledger;
 mod paused;
 mod sessions;

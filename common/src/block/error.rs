@@ -82,6 +82,7 @@ impl BlockError {
     pub const fn code(&self) -> &'static ErrorCode {
         match self {
             Self::UnknownKind(_) => &error_code::UNKNOWN_KIND,
+            Self::Limit { .. } => &error_code::BLOCK_LIMIT,
             _ => &error_code::MALFORMED_BLOCK,
         }
     }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::disk::parent;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{SourceKind, StreamDescriptor, StreamEndReason};
@@ -162,9 +163,22 @@ impl FileSource {
             return;
         };
         self.outbox.open(state.descriptor.clone());
+        let size = state.acked.end().unwrap_or(0).max(state.acked_upto);
+        let why = if reason == StreamEndReason::Deleted {
+            ReceiptReason::Rotated
+        } else {
+            ReceiptReason::Truncated
+        };
+        let lost: Vec<_> = state.acked.missing_in(state.acked_upto..size).collect();
+        for range in lost {
+            self.status
+                .count(|totals| totals.bytes_lost += range.end - range.start);
+            let block = Block::receipt(stream_id, false, range.start, range.end, why, 0, false);
+            self.outbox.receipt(block, Resume::Nowhere);
+        }
         self.outbox.end(StreamClose {
             stream_id,
-            size: state.acked_upto,
+            size,
             exact: false,
             reason,
         });

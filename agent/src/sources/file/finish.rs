@@ -64,7 +64,9 @@ impl FileSource {
         if let Some((at, _)) = file.timer.take() {
             self.timers.remove(&(at, id));
         }
-        let Some(place) = file.place.take() else { return };
+        let Some(place) = file.place.take() else {
+            return self.end_without_place(id, why);
+        };
         let scanned = place.long_line.as_ref().map_or(0, |line| line.scanned);
         let known = match why {
             // What is in the file now is not this stream's.
@@ -75,6 +77,28 @@ impl FileSource {
         };
         file.predecessor = Some(place.stream_id);
         self.end_at(&place, known, why, exact, reason);
+    }
+
+    /// A file that goes before it had a stream in this process (the state directory could not be written, or the
+    /// collector was away for as long as it was there).
+    fn end_without_place(&mut self, id: FileId, why: StreamEndReason) {
+        self.waiting.undecided.remove(&id);
+        let earlier = self.waiting.by_file.remove(&id).unwrap_or_default();
+        for state in &earlier {
+            self.end_lost(state, why);
+        }
+        let Some(file) = self.files.get(id).filter(|file| file.size > 0) else {
+            return;
+        };
+        let size = file.size;
+        if earlier.is_empty() {
+            tracing::error!(
+                file = %file.name.display(), bytes = size,
+                "a file was written and deleted before a stream could be made for it; it is lost, and the ledger can't \
+                 show it. Check that the state directory can be written"
+            );
+            self.status.count(|totals| totals.bytes_lost += size);
+        }
     }
 
     fn end_at(&mut self, place: &Place, size: u64, why: StreamEndReason, exact: bool, reason: ReceiptReason) {
@@ -160,18 +184,26 @@ impl FileSource {
         let file_system_bytes = *self.file_system_bytes.entry(device).or_insert_with(|| {
             fstatvfs(descriptor).map_or(u64::MAX, |system| system.f_blocks.saturating_mul(system.f_frsize))
         });
-        let stat = stat_open(descriptor).ok()?;
-        if stat.size != file.size || stat.modified_ns != file.modified_ns {
+        // Where it can't be asked any more (a network file system forgot it) the limits still count, by what was known.
+        let stat = stat_open(descriptor).ok();
+        let changed = stat
+            .as_ref()
+            .is_some_and(|stat| stat.size != file.size || stat.modified_ns != file.modified_ns);
+        if let Some(stat) = stat.as_ref().filter(|_| changed) {
             (file.size, file.modified_ns, file.active) = (stat.size, stat.modified_ns, now);
             self.enqueue(id);
         }
         let file = self.files.get(id)?;
-        let moved = stat.links > 0;
-        let disk_bytes = if moved { 0 } else { stat.disk_bytes };
+        let moved = stat.as_ref().is_some_and(|stat| stat.links > 0);
+        let disk_bytes = match &stat {
+            _ if moved => 0,
+            Some(stat) => stat.disk_bytes,
+            None => file.size,
+        };
         let unread = file.has_unread();
         Some(Held {
             file: id,
-            key: stat.key,
+            key: stat.map_or(file.key, |stat| stat.key),
             since,
             active: file.active,
             moved,

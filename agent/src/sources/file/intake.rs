@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use edgelogger_common::block::{Block, ReceiptReason};
@@ -30,6 +31,9 @@ const INTAKE_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes before the end that are searched for the last line feed, so that reading begins with a line.
 const LAST_LINE_BYTES_MAX: usize = 64 << 10;
 
+/// A stream's name; the path itself is in the descriptor, too, byte by byte.
+const NAME_BYTES_MAX: usize = 4096;
+
 /// What a new file turned out to be.
 enum Examined {
     /// Empty, vanished, or unreadable now.
@@ -42,9 +46,39 @@ enum Examined {
 struct New {
     descriptor: StreamDescriptor,
     stream_id: StreamId,
-    /// Where reading begins, and the bytes before it.
-    from: u64,
+    /// Of the bytes before where reading begins.
     check: ContentCheck,
+}
+
+/// A stream of an earlier process, and what is read of the file to decide whether it goes on in it.
+struct Earlier {
+    state: StreamState,
+    /// The bytes before where that process had come to.
+    before: Vec<u8>,
+    /// Where it began to read, if it had come no further, and the check of the bytes before that.
+    skipped: Option<(u64, ContentCheck)>,
+}
+
+impl Earlier {
+    fn read(state: &StreamState, file: impl AsFd, size: u64) -> io::Result<Self> {
+        let Position { offset, check } = position(state);
+        let window = u64::from(check.len).min(offset);
+        let before = read_at(&file, offset - window, check.len as usize)?;
+        let from = state.descriptor.skipped_upto;
+        let skipped = if offset < from && from <= size {
+            let window = from.min(CONTENT_CHECK_BYTES_MAX.into());
+            let tail = read_at(&file, from - window, CONTENT_CHECK_BYTES_MAX as usize)?;
+            let tail = &tail[..tail.len().min(usize::try_from(window).unwrap_or(usize::MAX))];
+            Some((from, check_at_end_of(tail)))
+        } else {
+            None
+        };
+        Ok(Self {
+            state: state.clone(),
+            before,
+            skipped,
+        })
+    }
 }
 
 impl FileSource {
@@ -59,6 +93,9 @@ impl FileSource {
                 break;
             };
             self.waiting.undecided.remove(&id);
+            if let Some(file) = self.files.get_mut(id) {
+                file.queued = false;
+            }
             if self.files.get(id).is_none_or(|file| file.place.is_some()) || !self.open(id) {
                 continue;
             }
@@ -96,13 +133,12 @@ impl FileSource {
             let New {
                 descriptor,
                 stream_id,
-                from,
                 check,
             } = stream;
             let Some(file) = self.files.get_mut(id) else {
                 continue;
             };
-            let fingerprint = fingerprint(&descriptor);
+            let (fingerprint, from) = (fingerprint(&descriptor), descriptor.skipped_upto);
             self.outbox.open(descriptor);
             if from > 0 {
                 let block = Block::receipt(stream_id, false, 0, from, ReceiptReason::TooOld, 0, false);
@@ -118,8 +154,8 @@ impl FileSource {
         }
     }
 
+    /// Also the earlier streams of the file are decided on; after an error they still wait, for the next try.
     fn examine(&mut self, id: FileId) -> io::Result<Examined> {
-        let earlier = self.waiting.by_file.remove(&id).unwrap_or_default();
         let Some(file) = self.files.get(id) else {
             return Ok(Examined::Later);
         };
@@ -128,8 +164,13 @@ impl FileSource {
         };
         let found = stat_open(descriptor)?;
         let head = read_at(descriptor, 0, FINGERPRINT_BYTES_MAX)?;
-        let resumed = self.resume(id, earlier, &found, &head)?;
-        if resumed {
+        let earlier = self.waiting.by_file.get(&id).map_or(&[][..], Vec::as_slice);
+        let earlier = earlier
+            .iter()
+            .map(|state| Earlier::read(state, descriptor, found.size))
+            .collect::<io::Result<Vec<_>>>()?;
+        self.waiting.by_file.remove(&id);
+        if self.resume(id, earlier, &found, &head) {
             return Ok(Examined::Resumed);
         }
         let Some(file) = self.files.get_mut(id) else {
@@ -164,9 +205,10 @@ impl FileSource {
             stream_id: stream_id.to_proto(),
             kind: SourceKind::File.into(),
             unit: PositionUnit::Byte.into(),
-            name: file.name.to_string_lossy().into_owned(),
+            name: shown_name(&file.name),
             replayable: true,
             start: 0,
+            skipped_upto: from,
             predecessor: file.predecessor.map(StreamId::to_proto).unwrap_or_default(),
             file: Some(identity(file.name.as_os_str().as_bytes(), &found, &head)),
             opened_time_ns: self.clock.wall_ns(),
@@ -174,45 +216,45 @@ impl FileSource {
         Ok(Examined::New(Box::new(New {
             descriptor,
             stream_id,
-            from,
             check,
         })))
     }
 
     /// Resumes the youngest earlier stream that was read from this content, and ends the others.
-    fn resume(
-        &mut self,
-        id: FileId,
-        mut earlier: Vec<StreamState>,
-        found: &FileStat,
-        head: &[u8],
-    ) -> io::Result<bool> {
-        earlier.sort_by_key(|state| std::cmp::Reverse(state.descriptor.opened_time_ns));
+    fn resume(&mut self, id: FileId, mut earlier: Vec<Earlier>, found: &FileStat, head: &[u8]) -> bool {
+        earlier.sort_by_key(|earlier| std::cmp::Reverse(earlier.state.descriptor.opened_time_ns));
         let mut resumed = false;
-        for state in earlier {
-            let Some(file) = self.files.get(id) else {
-                return Ok(resumed);
-            };
-            let (Some(descriptor), Some(known)) = (&file.file, &state.descriptor.file) else {
+        for Earlier {
+            state,
+            before,
+            skipped,
+        } in earlier
+        {
+            let Some(known) = &state.descriptor.file else {
                 continue;
             };
             let Ok(stream_id) = StreamId::try_from(&state.descriptor.stream_id[..]) else {
                 continue;
             };
             let Position { offset, check } = position(&state);
-            let window = u64::from(check.len).min(offset);
-            let before = read_at(descriptor, offset - window, check.len as usize)?;
-            let verdict = compare(&Known::of(known, offset, check), found, head, &before);
             let verdict = if resumed {
                 Err(Difference::OtherContent)
             } else {
-                verdict
+                compare(&Known::of(known, offset, check), found, head, &before)
             };
             match verdict {
                 Ok(()) => {
                     resumed = true;
-                    let place = Place::new(stream_id, offset, check);
+                    let mut place = Place::new(stream_id, offset, check);
                     self.outbox.open(state.descriptor.clone());
+                    // What was skipped at first stays skipped, though nobody acknowledged that yet.
+                    if let Some((from, check)) = skipped {
+                        let reason = ReceiptReason::TooOld;
+                        let block = Block::receipt(stream_id, false, offset, from, reason, 0, false);
+                        self.outbox.receipt(block, Resume::Content(check));
+                        self.status.count(|totals| totals.bytes_skipped += from - offset);
+                        place = Place::new(stream_id, from, check);
+                    }
                     if let Some(file) = self.files.get_mut(id) {
                         (file.size, file.modified_ns, file.place) =
                             (found.size, found.modified_ns, Some(place));
@@ -235,7 +277,7 @@ impl FileSource {
                 }
             }
         }
-        Ok(resumed)
+        resumed
     }
 
     /// A file that turned out not to be a log.
@@ -251,6 +293,13 @@ impl FileSource {
             self.skip(&path, reason, found.as_ref());
         }
     }
+}
+
+/// A path as text, and not so long that a collector would refuse it: each byte that is no text becomes three.
+fn shown_name(path: &Path) -> String {
+    let mut name = path.to_string_lossy().into_owned();
+    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+    name
 }
 
 fn fingerprint(descriptor: &StreamDescriptor) -> ContentCheck {

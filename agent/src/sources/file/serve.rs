@@ -100,7 +100,7 @@ impl FileSource {
             return Ok(Served::Done);
         };
         if file.place.is_none() {
-            file.queued = false;
+            // It stays marked as queued, so that it waits for its stream once, however often it changes meanwhile.
             self.newcomers.push_back(id);
             return Ok(Served::Done);
         }

@@ -451,10 +451,9 @@ impl JournaldSource {
             unit: PositionUnit::Record.into(),
             name: self.config.stream_name(),
             replayable: true,
-            start: 0,
             predecessor: self.predecessor.map(StreamId::to_proto).unwrap_or_default(),
-            file: None,
             opened_time_ns: self.clock.wall_ns(),
+            ..StreamDescriptor::default()
         };
         self.checkpoints
             .create(std::slice::from_ref(&descriptor))

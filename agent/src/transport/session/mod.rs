@@ -456,7 +456,8 @@ impl Session {
         let (code, message) = first.map_or((&reject.code, &reject.message), |block| {
             (&block.code, &block.message)
         });
-        let verdict = recode::after_reject(pending, &named, |block| {
+        let is_limit = code == error_code::BLOCK_LIMIT.code;
+        let verdict = recode::after_reject(pending, &named, is_limit, |block| {
             self.streams.counts_records(&block.stream_id)
         });
         for block in verdict.rejected {

@@ -7,7 +7,7 @@ use edgelogger_common::disk::FaultDisk;
 use edgelogger_proto::v1;
 
 use super::common::{NOW, block_on, blocks_entry, descriptor, entry, lines, options, stream_id};
-use crate::{EmbeddedStore, ReceiptTotal, Store, StoreOptions, StreamEndState};
+use crate::{ContentCheck, EmbeddedStore, GAPS_MAX, Gap, ReceiptTotal, Store, StoreOptions, StreamEndState};
 
 #[test]
 fn receipts_and_the_end_of_a_stream_are_summed_once_and_survive() {
@@ -85,6 +85,20 @@ fn receipts_and_the_end_of_a_stream_are_summed_once_and_survive() {
             },
         ]
     );
+    let gap = |range, reason, records, exact| Gap {
+        range,
+        reason,
+        records,
+        exact,
+    };
+    assert_eq!(
+        state.gaps,
+        [
+            gap(100..150, 1, 4, true),
+            gap(150..160, 16, 0, false),
+            gap(162..167, 1, 1, true)
+        ]
+    );
     assert_eq!((streams[1].1.source.as_str(), streams[1].1.rows), ("later", 0));
 }
 
@@ -92,6 +106,45 @@ fn known(store: &EmbeddedStore) -> Vec<(edgelogger_common::stream::StreamId, Arc
     let mut streams = store.streams();
     streams.sort_by_key(|(id, _)| *id);
     streams
+}
+
+#[test]
+fn gaps_beyond_the_limit_are_summed() {
+    let store = EmbeddedStore::open(options(Arc::new(FaultDisk::new(1)))).unwrap();
+    let id = stream_id(1);
+    let blocks: Vec<_> = (0..GAPS_MAX as u64 + 10)
+        .map(|number| {
+            let start = number * 10;
+            Block::receipt(id, false, start, start + 3, ReceiptReason::Rotated, 1, true)
+        })
+        .collect();
+    store.apply(0, &blocks_entry("m1", &blocks)).unwrap();
+    let state = &known(&store)[0].1;
+    assert_eq!((state.gaps.len(), state.gaps_untold), (GAPS_MAX, 30));
+    assert_eq!(state.receipts[0].positions, 3 * (GAPS_MAX as u64 + 10));
+}
+
+#[test]
+fn the_content_of_a_stream_is_checked_range_by_range_in_whatever_order_it_comes() {
+    let store = EmbeddedStore::open(options(Arc::new(FaultDisk::new(1)))).unwrap();
+    let id = stream_id(1);
+    let text = b"one\ntwo\nthree\nfour\nfive\n";
+    let part = |range: std::ops::Range<usize>| lines(id, range.start as u64, &text[range]);
+    // The last two overlap what is there: they say nothing that could be used.
+    let parts = [14..19, 0..4, 4..8, 8..14, 8..19, 0..8];
+    for (sequence, range) in (0..).zip(parts) {
+        store
+            .apply(sequence, &blocks_entry("m1", &[part(range)]))
+            .unwrap();
+    }
+    let check = |end: usize| ContentCheck {
+        range: 0..end as u64,
+        crc32c: crc32c::crc32c(&text[..end]),
+    };
+    assert_eq!(known(&store)[0].1.checks, [check(19)]);
+    store.apply(9, &blocks_entry("m1", &[part(14..24)])).unwrap();
+    assert_eq!(known(&store)[0].1.checks, [check(19)]);
+    assert_eq!(known(&store)[0].1.applied_upto(), 24);
 }
 
 #[test]

@@ -147,6 +147,29 @@ fn a_file_that_can_not_be_opened_is_reported_and_holds_up_no_other() {
     assert_eq!(world.lines(), [lines(&["one"]), lines(&["now"])]);
 }
 
+/// Each byte that is no text becomes three: the name of a stream must stay what a collector takes.
+#[test]
+fn the_name_of_a_deep_path_that_is_no_text_is_shortened() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut world = World::new();
+    let mut dir = world.dir.path().to_owned();
+    for _ in 0..14 {
+        dir.push(std::ffi::OsStr::from_bytes(&[0xff; 240]));
+    }
+    fs::create_dir_all(&dir).unwrap();
+    world.config.include = vec![format!("{}/**/*.log", world.dir.path().display())];
+    fs::write(dir.join("deep.log"), "one\n").unwrap();
+    world.start();
+    assert_eq!(world.lines(), [lines(&["one"])]);
+    let descriptor = &world.stream(0).descriptor;
+    assert!(descriptor.name.len() <= 4096, "{}", descriptor.name.len());
+    assert_eq!(
+        descriptor.file.as_ref().unwrap().path,
+        dir.join("deep.log").as_os_str().as_bytes()
+    );
+}
+
 #[test]
 fn binary_and_compressed_files_are_left_alone() {
     let mut world = World::new();

@@ -180,6 +180,27 @@ fn start_at_the_end_skips_what_was_there_with_a_receipt_and_nothing_else() {
 }
 
 #[test]
+fn what_was_skipped_stays_skipped_though_nobody_acknowledged_it() {
+    let mut world = World::with(|config| config.start = Start::End);
+    world.write("a.log", "old\nhalf");
+    // The collector is away, and the agent is stopped before it comes back.
+    world.acks = false;
+    world.start();
+    world.stop();
+    world.acks = true;
+    world.arrived.get_mut(&world.streams[0]).unwrap().end = 0;
+    world.append("a.log", " new\n");
+    world.start();
+    assert_eq!(world.lines(), [lines(&["half new"])]);
+    let receipt = (0, 4, ReceiptReason::TooOld);
+    assert_eq!(world.stream(0).receipts, [receipt, receipt]);
+    world.stop();
+    world.append("a.log", "more\n");
+    world.start();
+    assert_eq!(world.lines(), [lines(&["half new", "more"])]);
+}
+
+#[test]
 fn a_file_that_was_old_when_found_is_skipped_until_it_grows() {
     let mut world = World::with(|config| config.ignore_older = Some(HumanDuration::from_secs(3600)));
     world.write("old.log", "old\n");

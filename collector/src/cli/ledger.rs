@@ -1,0 +1,290 @@
+//! `ledger`: what has become of every position of every stream, as a table.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::client::{ApiClient, ClientArguments};
+use super::{CliError, runtime, table};
+use crate::text::harmless;
+
+const EXAMPLES: &str = "\
+Examples:
+  What is missing from machine-17, where and why?
+    edgelogger-collector ledger --machine machine-17 --ranges
+  Is anything lost anywhere?
+    edgelogger-collector ledger --state lost
+  What was still to come from machines that fell silent?
+    edgelogger-collector ledger --state unknown
+  For scripts:
+    edgelogger-collector ledger --json | jq '.streams[] | select(.positions.lost > 0)'";
+
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, after_help = "\
+States of a position:
+  stored   a row of the store
+  durable  in the commit log, the store is behind
+  pending  not here yet; its agent is connected and has it
+  unknown  not here; its agent is silent since it told of it
+  dropped  never a row, by policy, and its agent said so
+  lost     never a row, and its agent said why")]
+pub(super) struct LedgerArguments {
+    /// Only this machine (* and ? stand for any text and any character)
+    #[arg(short, long, value_name = "NAME")]
+    machine: Option<String>,
+    /// Only this source: a path, "journald" (* and ? as above)
+    #[arg(short, long)]
+    source: Option<String>,
+    /// Only this stream
+    #[arg(long, value_name = "ID")]
+    stream: Option<String>,
+    /// Only streams with positions in this state
+    #[arg(long)]
+    state: Option<StateName>,
+    /// Only streams of which something came in since then: 10m (ago), RFC 3339
+    #[arg(short = 'S', long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+    /// At most so many streams
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "limit",
+        value_name = "NUMBER",
+        default_value_t = 1_000
+    )]
+    lines: usize,
+    /// Also every range that is not stored
+    #[arg(long)]
+    ranges: bool,
+    /// Everything, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArguments,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateName {
+    Stored,
+    Durable,
+    Pending,
+    Unknown,
+    Dropped,
+    Lost,
+}
+
+pub(super) fn run(arguments: &LedgerArguments) -> Result<ExitCode, CliError> {
+    let client = ApiClient::new(&arguments.client)?;
+    let answer = runtime()?.block_on(client.get("/api/v1/ledger", &arguments.query()))?;
+    let text = if arguments.json {
+        format!("{answer}\n")
+    } else {
+        screen(&answer, arguments.ranges)
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl LedgerArguments {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let state = self.state.and_then(|state| state.to_possible_value());
+        let state = state.map(|value| value.get_name().to_owned());
+        let parameters = [
+            ("machine", self.machine.clone()),
+            ("source", self.source.clone()),
+            ("stream", self.stream.clone()),
+            ("state", state),
+            ("since", self.since.clone()),
+            ("limit", Some(self.lines.to_string())),
+        ];
+        let given = parameters.into_iter();
+        given.filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+fn screen(answer: &Value, with_ranges: bool) -> String {
+    let streams = answer["streams"].as_array().map_or(&[][..], Vec::as_slice);
+    if streams.is_empty() {
+        return "no streams\n".to_owned();
+    }
+    let columns = [
+        "machine",
+        "source",
+        "gen",
+        "stored upto",
+        "size",
+        "behind",
+        "lag",
+        "notes",
+    ];
+    let rows: Vec<Vec<Value>> = streams.iter().map(row).collect();
+    let mut out = table::draw(&columns.map(str::to_owned), &rows);
+    if with_ranges {
+        streams.iter().for_each(|stream| ranges(&mut out, stream));
+    }
+    let (shown, count) = (streams.len() as u64, number(&answer["count"]));
+    let _ = writeln!(
+        out,
+        "\n{count} streams{}: {}",
+        if shown < count {
+            format!(", {shown} shown")
+        } else {
+            String::new()
+        },
+        counts(&answer["positions"]),
+    );
+    out
+}
+
+fn row(stream: &Value) -> Vec<Value> {
+    let positions = &stream["positions"];
+    let behind = ["durable", "pending", "unknown"]
+        .iter()
+        .map(|state| number(&positions[*state]))
+        .sum::<u64>();
+    let lag = match number(&stream["lag_s"]) {
+        0 => Value::Null,
+        seconds => json!(format!("{seconds} s")),
+    };
+    vec![
+        stream["machine"].clone(),
+        stream["source"].clone(),
+        stream["generation"].clone(),
+        stream["stored_upto"].clone(),
+        stream["size"].clone(),
+        json!(behind),
+        lag,
+        json!(notes(stream)),
+    ]
+}
+
+/// What is not simply stored, in words.
+fn notes(stream: &Value) -> String {
+    let positions = &stream["positions"];
+    let mut notes = Vec::new();
+    for state in ["lost", "dropped"] {
+        if number(&positions[state]) > 0 {
+            notes.push(format!("{state} {}", by_reason(stream, state)));
+        }
+    }
+    if number(&positions["unknown"]) > 0 {
+        let since = stream["unknown_since"].as_str().unwrap_or("?");
+        notes.push(format!("unknown {} since {since}", positions["unknown"]));
+    }
+    for state in ["pending", "durable"] {
+        if number(&positions[state]) > 0 {
+            notes.push(format!("{state} {}", positions[state]));
+        }
+    }
+    if let Some(reason) = stream["end"]["reason"].as_str() {
+        notes.push(format!("ended ({reason})"));
+    }
+    if stream["unit"] == "records" {
+        notes.push("counts records".to_owned());
+    }
+    notes.join("; ")
+}
+
+/// `10 truncated, 5 rotated`.
+fn by_reason(stream: &Value, state: &str) -> String {
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    for gap in stream["gaps"].as_array().into_iter().flatten() {
+        if gap["state"] != state {
+            continue;
+        }
+        let reason = gap["reason"].as_str().unwrap_or("?");
+        let positions = number(&gap["end"]).saturating_sub(number(&gap["start"]));
+        match sums.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += positions,
+            None => sums.push((reason, positions)),
+        }
+    }
+    let words = sums.iter().map(|(reason, sum)| format!("{sum} {reason}"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn ranges(out: &mut String, stream: &Value) {
+    let gaps = stream["gaps"].as_array().map_or(&[][..], Vec::as_slice);
+    if gaps.is_empty() {
+        return;
+    }
+    let text = |value: &Value| harmless(value.as_str().unwrap_or("-")).into_owned();
+    let _ = writeln!(
+        out,
+        "\n{} {} generation {} ({})",
+        text(&stream["machine"]),
+        text(&stream["source"]),
+        stream["generation"],
+        text(&stream["stream_id"]),
+    );
+    for gap in gaps {
+        let (start, end) = (number(&gap["start"]), number(&gap["end"]));
+        let _ = write!(
+            out,
+            "  {:<8} [{start}, {end})  {} {}",
+            text(&gap["state"]),
+            end.saturating_sub(start),
+            text(&stream["unit"]),
+        );
+        if let Some(reason) = gap["reason"].as_str() {
+            let _ = write!(out, "  {reason}");
+        }
+        if let Some(records) = gap["records"].as_u64() {
+            let _ = write!(out, ", {records} records");
+        }
+        out.push('\n');
+    }
+    if let Some(untold) = stream["gaps_untold"].as_u64() {
+        let _ = writeln!(out, "  and {untold} {} in further ranges", text(&stream["unit"]));
+    }
+}
+
+fn counts(positions: &Value) -> String {
+    let states = ["stored", "durable", "pending", "unknown", "dropped", "lost"];
+    let words = states
+        .iter()
+        .filter(|state| **state == "stored" || number(&positions[**state]) > 0)
+        .map(|state| format!("{} {state}", positions[*state]));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_its_reason() {
+        let answer = json!({
+            "count": 2,
+            "positions": {"stored": 85, "durable": 0, "pending": 5, "unknown": 0, "dropped": 0, "lost": 10},
+            "streams": [
+                {
+                    "machine": "m\u{1b}1", "source": "/a.log", "generation": 2, "stored_upto": 95, "size": 100,
+                    "unit": "bytes", "stream_id": "ab", "lag_s": 3,
+                    "positions": {"stored": 85, "durable": 0, "pending": 5, "unknown": 0, "dropped": 0, "lost": 10},
+                    "gaps": [
+                        {"start": 20, "end": 30, "state": "lost", "reason": "truncated"},
+                        {"start": 95, "end": 100, "state": "pending"},
+                    ],
+                },
+            ],
+        });
+        let text = screen(&answer, true);
+        assert!(text.contains("lost 10 truncated; pending 5"), "{text}");
+        assert!(text.contains("lost     [20, 30)  10 bytes  truncated"), "{text}");
+        assert!(
+            text.contains("2 streams, 1 shown: 85 stored, 5 pending, 10 lost"),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}
