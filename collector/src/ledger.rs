@@ -279,14 +279,12 @@ impl Ledger {
     }
 
     fn stream(&self, stream_id: StreamId, state: &StreamState, generation: u32) -> StreamReport {
-        let durable = self
-            .ingest
-            .known
-            .durable_ranges(&state.machine_id.as_str().into(), stream_id);
+        let agent = state.machine_id.as_str().into();
+        let durable = self.ingest.known.durable_ranges(&agent, stream_id);
         let seen = Seen {
             state,
             durable: &durable,
-            head: self.ingest.heads.of(stream_id),
+            head: self.ingest.heads.of(&agent, stream_id),
             is_connected: self.ingest.registry.is_connected(&state.machine_id),
             now_ns: self.ingest.clock.wall_ns(),
         };

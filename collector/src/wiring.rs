@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use edgelogger_common::auth::{self, Audience, AuthError, SigningKey};
+use edgelogger_common::block::batch::BatchLimits;
+use edgelogger_common::codec::DecodeLimits;
 use edgelogger_common::disk::{DiskLock, OsDisk};
 use edgelogger_common::error_code::{self, ErrorCode};
 use edgelogger_common::segment::LogView;
@@ -35,6 +37,20 @@ use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSin
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest entry of the log: the largest batch that can be configured, and the streams it names.
 const ENTRY_BYTES_MAX: u32 = 16 << 20;
+
+/// What a sink opens. Whatever was acknowledged passed the limits of its day, which may have been lowered since; these
+/// are the highest that can be configured.
+const LOGGED_BATCH_LIMITS: BatchLimits = BatchLimits {
+    decode: DecodeLimits {
+        compressed_bytes_max: ENTRY_BYTES_MAX as usize,
+        decompressed_bytes_max: 256 << 20,
+        ratio_max: usize::MAX,
+        zstd_window_log_max: 27,
+    },
+    blocks_max: u32::MAX,
+    records_max: u32::MAX,
+    record_bytes_max: u32::MAX,
+};
 
 /// Why the collector does not start.
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +274,7 @@ fn open_log_and_store(
         flush_rows: config.store.flush_rows,
         flush_age: config.store.flush_age,
         compression_level: config.store.compression_level,
-        batch_limits: config.batch_limits(),
+        batch_limits: LOGGED_BATCH_LIMITS,
         query_memory_bytes: config.store.query_memory_bytes,
         queries_max: config.store.queries_max,
         query_threads: config.store.query_threads,
@@ -287,6 +303,8 @@ fn prepare_sinks(
     let end = view.durable_end();
     if store.cursor() == 0 && config.store.start == Start::Now {
         store.skip(end.saturating_sub(1));
+        // Before anything is acknowledged: a crash must not skip what came after this start.
+        store.flush()?;
     }
     let hold = match config.store.on_log_full {
         OnLogFull::Hold => Hold::Always,

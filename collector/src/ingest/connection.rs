@@ -112,6 +112,9 @@ fn message_bytes_max(context: &IngestContext) -> usize {
     batch.saturating_add(FRAME_OVERHEAD_BYTES).max(GREETING_BYTES_MAX)
 }
 
+/// How long health shows that agents were refused for want of memory.
+const REFUSED_SHOWN_FOR: Duration = Duration::from_secs(600);
+
 struct Established {
     lease: Lease,
     core: Session,
@@ -144,7 +147,13 @@ where
     let greeting = check_hello(hello, claims).map_err(Some)?;
     let lease = context.registry.admit(&greeting.identity, peer).map_err(Some)?;
     let window = Window::open(&context.budget, context.settings.window_bytes_max).ok_or_else(|| {
-        let message = "the memory for agents is used up";
+        let message = "the memory for agents is used up; raise memory in [ingest]";
+        context.health.raise_for(
+            REFUSED_SHOWN_FOR,
+            "ingest memory",
+            error_code::COLLECTOR_BUSY,
+            message,
+        );
         Some(Refusal::passing(
             error_code::COLLECTOR_BUSY,
             message,
@@ -154,7 +163,9 @@ where
     lease.status.told_time(greeting.clock_ns, context.clock.wall_ns());
     let agent: Arc<str> = greeting.identity.agent_id.as_str().into();
     let (known, descriptors) = context.known.answer(&agent, &greeting.streams);
-    context.heads.told(&greeting.streams, context.clock.wall_ns());
+    context
+        .heads
+        .told(&agent, &greeting.streams, context.clock.wall_ns());
     note_log_change(context, &greeting);
     let answer = welcome_frame(context, greeting.protocol, known, window.limit());
     let core = Session::new(greeting.identity, window, descriptors, &greeting.streams);
@@ -492,7 +503,11 @@ where
                 pending,
                 unread,
             } => self.lease.status.backlog(streams, pending, unread),
-            Action::Heads(heads) => self.context.heads.told(&heads, self.context.clock.wall_ns()),
+            Action::Heads(heads) => {
+                self.context
+                    .heads
+                    .told(&self.agent, &heads, self.context.clock.wall_ns())
+            }
             Action::AgentTime(ns) => self.lease.status.told_time(ns, self.context.clock.wall_ns()),
             _ => {}
         }

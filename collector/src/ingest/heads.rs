@@ -2,6 +2,7 @@
 //! pending when a machine fell silent.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::StreamHead;
@@ -22,11 +23,11 @@ pub struct Head {
 
 /// Of all streams. Those that were told least recently are forgotten.
 #[derive(Debug, Default)]
-pub struct Heads(Mutex<HashMap<StreamId, Head>>);
+pub struct Heads(Mutex<HashMap<(Arc<str>, StreamId), Head>>);
 
 impl Heads {
     /// An agent said it.
-    pub fn told(&self, heads: &[StreamHead], now_ns: i64) {
+    pub fn told(&self, agent: &Arc<str>, heads: &[StreamHead], now_ns: i64) {
         let mut table = self.0.lock();
         for head in heads {
             let Ok(stream_id) = StreamId::try_from(head.stream_id.as_ref()) else {
@@ -37,7 +38,7 @@ impl Heads {
                 size: head.size,
                 told_ns: now_ns,
             };
-            table.insert(stream_id, told);
+            table.insert((Arc::clone(agent), stream_id), told);
         }
         if table.len() > KNOWN_STREAMS_MAX {
             let mut times: Vec<i64> = table.values().map(|head| head.told_ns).collect();
@@ -49,8 +50,8 @@ impl Heads {
 
     /// The last word on a stream.
     #[must_use]
-    pub fn of(&self, stream_id: StreamId) -> Option<Head> {
-        self.0.lock().get(&stream_id).copied()
+    pub fn of(&self, agent: &Arc<str>, stream_id: StreamId) -> Option<Head> {
+        self.0.lock().get(&(Arc::clone(agent), stream_id)).copied()
     }
 }
 
@@ -71,9 +72,15 @@ mod tests {
     #[test]
     fn the_last_word_counts_and_the_oldest_are_forgotten() {
         let heads = Heads::default();
-        heads.told(&[head(1, 10)], 1);
-        heads.told(&[head(1, 20), head(2, 5)], 2);
-        let of = |number: usize| heads.of(StreamId::try_from(&head(number, 0).stream_id[..]).unwrap());
+        let agent: Arc<str> = "a".into();
+        heads.told(&agent, &[head(1, 10)], 1);
+        heads.told(&agent, &[head(1, 20), head(2, 5)], 2);
+        let of = |number: usize| {
+            heads.of(
+                &agent,
+                StreamId::try_from(&head(number, 0).stream_id[..]).unwrap(),
+            )
+        };
         assert_eq!(
             of(1),
             Some(Head {
@@ -83,7 +90,7 @@ mod tests {
             })
         );
         for number in 3..=KNOWN_STREAMS_MAX + 3 {
-            heads.told(&[head(number, 1)], i64::try_from(number).unwrap());
+            heads.told(&agent, &[head(number, 1)], i64::try_from(number).unwrap());
         }
         assert_eq!(of(1), None);
         assert!(of(KNOWN_STREAMS_MAX + 3).is_some());

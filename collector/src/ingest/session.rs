@@ -25,6 +25,7 @@ use edgelogger_proto::v1::{
     Ack, Batch, Durability, Frame, Goodbye, Heartbeat, LogEntry, Nack, PositionUnit, Reject, Retry,
     StreamDescriptor, StreamEnd, StreamHead, StreamOpen, frame::Body, log_entry, nack,
 };
+use prost::Message as _;
 
 use super::credit::Window;
 use super::hello::{AgentIdentity, STREAMS_MAX};
@@ -35,6 +36,9 @@ use crate::flow::{EncodedEntry, Verdict};
 const CHECKSUM_PAUSE: Duration = Duration::from_millis(200);
 /// A stream's name in bytes: twice the longest path of Linux.
 const STREAM_NAME_BYTES_MAX: usize = 8 << 10;
+
+/// All of its descriptor: the name, the path again as bytes, and numbers.
+const DESCRIPTOR_BYTES_MAX: usize = 16 << 10;
 
 /// Names one thing in work: its sequence, and the round in which it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -580,6 +584,11 @@ fn check_descriptor(descriptor: &StreamDescriptor) -> Result<StreamId, String> {
     if descriptor.name.len() > STREAM_NAME_BYTES_MAX {
         return Err(format!(
             "stream {stream_id} has a name beyond {STREAM_NAME_BYTES_MAX} bytes"
+        ));
+    }
+    if descriptor.encoded_len() > DESCRIPTOR_BYTES_MAX {
+        return Err(format!(
+            "stream {stream_id} has a descriptor beyond {DESCRIPTOR_BYTES_MAX} bytes"
         ));
     }
     if descriptor.unit() == PositionUnit::Unspecified {

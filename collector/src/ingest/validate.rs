@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 /// Batches that open to no more than this are validated on the spot: some 20 µs, where a hand-over costs 10 to 50.
 const INLINE_BYTES_MAX: u32 = 16 << 10;
+const INLINE_RECORDS_MAX: u32 = 4096;
 
 /// Blocks that a Nack names, at most; the rest are refused when they come again.
 const NAMED_BLOCKS_MAX: usize = 1_000;
@@ -117,7 +118,10 @@ impl Validator {
     /// # Errors
     /// What is wrong with it.
     pub async fn validate(&self, batch: Batch) -> Result<CheckedBatch, BatchFault> {
-        if batch.decompressed_len <= INLINE_BYTES_MAX && batch.payload.len() <= INLINE_BYTES_MAX as usize {
+        let is_small =
+            batch.decompressed_len <= INLINE_BYTES_MAX && batch.payload.len() <= INLINE_BYTES_MAX as usize;
+        // Few bytes can stand for many records.
+        if is_small && batch.record_count <= INLINE_RECORDS_MAX {
             return check(batch, &self.limits);
         }
         // Never closed, so acquiring can't fail; without a permit there would merely be one more thread at work.

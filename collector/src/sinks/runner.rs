@@ -129,6 +129,7 @@ impl Work {
             let first = self.runner.view.first_sequence();
             match self.runner.view.reader(cursor.max(first)) {
                 Ok(reader) => {
+                    self.goes_on();
                     // A sink that never read anything misses nothing of what was dropped before it.
                     if cursor > 1 && cursor < first {
                         self.lost(cursor, first, "they were dropped before this sink had read them");
@@ -138,8 +139,7 @@ impl Work {
                     return Ok(reader);
                 }
                 Err(error) => {
-                    let code = *error.code();
-                    self.runner.health.raise(&self.subject, code, error.to_string());
+                    self.on_read_error(&error);
                     self.pause(STOPPED_PAUSE)?;
                 }
             }
@@ -189,7 +189,14 @@ impl Work {
         let (since, mut pause) = (Instant::now(), RETRY_PAUSE_MIN);
         loop {
             match reader.next() {
-                Ok(item) => return Ok(item),
+                Ok(item) => {
+                    if pause > RETRY_PAUSE_MIN {
+                        // The next one that can't be read has its own time to heal.
+                        reader.step_over_unreadable(false);
+                        self.goes_on();
+                    }
+                    return Ok(item);
+                }
                 Err(error) => self.on_read_error(&error),
             }
             if since.elapsed() > UNREADABLE_FOR {
@@ -201,6 +208,7 @@ impl Work {
     }
 
     fn on_read_error(&self, error: &SegmentError) {
+        self.runner.progress.failing.store(true, Ordering::Relaxed);
         self.runner.health.raise(
             &self.subject,
             *error.code(),
@@ -213,13 +221,8 @@ impl Work {
         let entry = match LogEntry::decode(frame.payload.clone()) {
             Ok(entry) => entry,
             Err(error) => {
-                self.put_aside(
-                    sequence,
-                    &frame.payload,
-                    0,
-                    &format!("it is no log entry: {error}"),
-                );
-                return Ok(());
+                let why = format!("it is no log entry: {error}");
+                return self.put_aside(sequence, &frame.payload, 0, &why);
             }
         };
         if sequence < self.runner.sink.cursor() {
@@ -240,8 +243,7 @@ impl Work {
             };
             match error.remedy {
                 Remedy::DeadLetter => {
-                    self.put_aside(sequence, &frame.payload, records, &error.message);
-                    return Ok(());
+                    return self.put_aside(sequence, &frame.payload, records, &error.message);
                 }
                 Remedy::Retry => self.failing(&error, pause)?,
                 Remedy::Stop => self.failing(&error, STOPPED_PAUSE)?,
@@ -259,11 +261,16 @@ impl Work {
             duplicate,
             dead_lettered: 0,
         });
-        if progress.failing.swap(false, Ordering::Relaxed) {
+        self.goes_on();
+        self.tell_progress();
+    }
+
+    /// What failed works again.
+    fn goes_on(&self) {
+        if self.runner.progress.failing.swap(false, Ordering::Relaxed) {
             self.runner.health.clear(&self.subject);
             tracing::info!("{} goes on", self.subject);
         }
-        self.tell_progress();
     }
 
     fn failing(&mut self, error: &SinkError, pause: Duration) -> Result<(), Stopped> {
@@ -274,16 +281,30 @@ impl Work {
         self.pause(pause)
     }
 
-    fn put_aside(&mut self, sequence: u64, payload: &[u8], records: u64, why: &str) {
-        let kept = self
-            .runner
-            .dead_letters
-            .put(self.runner.sink.name(), sequence, payload);
-        let place = kept.map_or_else(
-            |error| format!("could not be kept: {error}"),
-            |path| format!("is kept in {path}"),
+    /// The sink waits until the entry is kept elsewhere: the log has the only copy.
+    fn put_aside(&mut self, sequence: u64, payload: &[u8], records: u64, why: &str) -> Result<(), Stopped> {
+        let mut pause = RETRY_PAUSE_MIN;
+        let path = loop {
+            let name = self.runner.sink.name();
+            let problem = match self.runner.dead_letters.put(name, sequence, payload) {
+                Ok(path) => break path,
+                Err(problem) => problem,
+            };
+            let message = format!(
+                "log entry {sequence} can't be applied ({why}), nor kept aside: {problem}; the sink waits"
+            );
+            let error = SinkError {
+                remedy: Remedy::Retry,
+                code: error_code::SINK_STOPPED,
+                message,
+            };
+            self.failing(&error, pause)?;
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        };
+        self.goes_on();
+        let what = format!(
+            "log entry {sequence} with {records} records can't be applied: {why}; it is kept in {path}"
         );
-        let what = format!("log entry {sequence} with {records} records can't be applied: {why}; it {place}");
         self.runner.health.raise_for(
             LOSS_SHOWN_FOR,
             &format!("{} dead letters", self.subject),
@@ -297,6 +318,7 @@ impl Work {
         });
         self.runner.sink.skip(sequence);
         self.tell_progress();
+        Ok(())
     }
 
     fn lost(&mut self, from: u64, to: u64, why: &str) {

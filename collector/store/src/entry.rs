@@ -89,18 +89,9 @@ impl<'a> Reading<'a> {
     /// The stream of a descriptor, to change it.
     fn stream(&mut self, descriptor: &v1::StreamDescriptor) -> Result<&mut StreamState, StoreError> {
         let id = self.stream_id(&descriptor.stream_id)?;
-        let (sequence, machine_id) = (self.sequence, &self.entry.machine_id);
-        let state = self
-            .outcome
-            .changes
-            .stream(self.streams, id, || StreamState::new(machine_id, descriptor));
-        if state.machine_id != *machine_id {
-            let reason = format!(
-                "stream {id} of machine {machine_id} is known as one of {}",
-                state.machine_id
-            );
-            return Err(StoreError::bad(sequence, reason));
-        }
+        let machine_id = &self.entry.machine_id;
+        let new = || StreamState::new(machine_id, descriptor);
+        let state = self.outcome.changes.stream(self.streams, machine_id, id, new);
         state.last_received_ms = state
             .last_received_ms
             .max(self.entry.received_time_ns.div_euclid(1_000_000));

@@ -90,6 +90,14 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, StoreError>
 pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     let path = manifest_path(dir);
     let body = serde_json::to_vec(manifest).map_err(|error| unusable(&path, error.to_string()))?;
+    // What could not be read again must not replace what can.
+    if body.len() as u64 >= MANIFEST_BYTES_MAX / 2 {
+        let problem = format!(
+            "it would come to {} bytes, which is too much to be read again; delete data or raise flush sizes",
+            body.len()
+        );
+        return Err(unusable(&path, problem));
+    }
     let crc = crc32c::crc32c(&body);
     let mut bytes = format!(
         "{MAGIC} {MANIFEST_VERSION} crc32c={crc:08x} bytes={}\n",

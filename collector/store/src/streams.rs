@@ -307,16 +307,19 @@ impl StreamState {
     }
 }
 
+/// A stream is one of a machine: an agent that gets another name goes on with the ids it had.
+type Key = (String, StreamId);
+
 /// All streams. Cheap to copy: a copy shares every stream that does not change.
 #[derive(Debug, Clone, Default)]
-pub struct Streams(HashMap<StreamId, Arc<StreamState>>);
+pub struct Streams(HashMap<Key, Arc<StreamState>>);
 
 impl Streams {
     /// The streams of a manifest.
     pub fn from_records(records: Vec<StreamRecord>) -> Result<Self, String> {
         let parsed = records.into_iter().map(|record| {
             let id: StreamId = record.id.parse().map_err(|error| format!("{error}"))?;
-            Ok((id, record.state))
+            Ok(((record.state.machine_id.clone(), id), record.state))
         });
         parsed.collect::<Result<_, _>>().map(Self)
     }
@@ -326,18 +329,20 @@ impl Streams {
         let mut records: Vec<_> = self
             .0
             .iter()
-            .map(|(id, state)| StreamRecord {
+            .map(|((_, id), state)| StreamRecord {
                 id: id.to_string(),
                 state: Arc::clone(state),
             })
             .collect();
-        records.sort_unstable_by(|left, right| left.id.cmp(&right.id));
+        records.sort_unstable_by(|left, right| {
+            (&left.id, &left.state.machine_id).cmp(&(&right.id, &right.state.machine_id))
+        });
         records
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (StreamId, &Arc<StreamState>)> {
-        self.0.iter().map(|(id, state)| (*id, state))
+        self.0.iter().map(|((_, id), state)| (*id, state))
     }
 
     /// Their number.
@@ -348,23 +353,25 @@ impl Streams {
     /// Makes the changes of an entry happen.
     pub fn commit(&mut self, changes: Changes) {
         self.0
-            .extend(changes.0.into_iter().map(|(id, state)| (id, Arc::new(state))));
+            .extend(changes.0.into_iter().map(|(key, state)| (key, Arc::new(state))));
     }
 }
 
 /// Streams as one entry changes them. They count when the whole entry was understood.
 #[derive(Debug, Default)]
-pub struct Changes(HashMap<StreamId, StreamState>);
+pub struct Changes(HashMap<Key, StreamState>);
 
 impl Changes {
     /// A stream as it is after the changes so far, to change it.
     pub fn stream(
         &mut self,
         streams: &Streams,
+        machine_id: &str,
         id: StreamId,
         new: impl FnOnce() -> StreamState,
     ) -> &mut StreamState {
-        let before = || streams.0.get(&id).map(|state| StreamState::clone(state));
-        self.0.entry(id).or_insert_with(|| before().unwrap_or_else(new))
+        let key = (machine_id.to_owned(), id);
+        let before = streams.0.get(&key).map(|state| StreamState::clone(state));
+        self.0.entry(key).or_insert_with(|| before.unwrap_or_else(new))
     }
 }

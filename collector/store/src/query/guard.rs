@@ -1,5 +1,7 @@
 //! One read-only statement, or an error that says what is wrong with the text.
 
+use std::collections::HashMap;
+
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as Sql};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -11,6 +13,9 @@ use crate::error::QueryError;
 /// Words and signs of a statement. The planner walks an expression recursively, so this bounds its stack: a chain of
 /// ANDs is as deep as it is long.
 const TOKENS_MAX: usize = 4096;
+
+/// Copies of WITH tables in a statement. Each definition that uses the one before it twice doubles the plan.
+const WEIGHT_MAX: u64 = 1000;
 
 /// The statement of a text.
 pub fn parse(text: &str) -> Result<Statement, QueryError> {
@@ -33,6 +38,14 @@ pub fn parse(text: &str) -> Result<Statement, QueryError> {
         let reason = format!("the SQL text has {count} words and signs, allowed are {TOKENS_MAX}");
         return Err(QueryError::Invalid(reason));
     }
+    let weight = weight(tokens.iter().map(|token| &token.token));
+    if weight > WEIGHT_MAX {
+        let reason = format!(
+            "the WITH tables of the statement refer to each other so often that planning it would not end \
+             ({weight} copies, allowed are {WEIGHT_MAX})"
+        );
+        return Err(QueryError::Invalid(reason));
+    }
     let statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .build()
@@ -46,6 +59,67 @@ pub fn parse(text: &str) -> Result<Statement, QueryError> {
             "the SQL text holds several statements".to_owned(),
         )),
     }
+}
+
+/// How many tables the planner comes to see: each use of a WITH table is a copy of all that it is made of. Counted on the
+/// words alone, wherever a WITH stands, and rather too much: a column of the same name counts, too.
+fn weight<'a>(tokens: impl Iterator<Item = &'a Token>) -> u64 {
+    let tokens: Vec<&Token> = tokens
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .collect();
+    let name = |token: &Token| match token {
+        Token::Word(word) => Some(word.value.to_ascii_lowercase()),
+        _ => None,
+    };
+    let is_as = |token: &Token| name(token).as_deref() == Some("as");
+    let mut weights: HashMap<String, u64> = HashMap::new();
+    // Open parentheses: what is defined in each, if anything; the word before it; the weight inside so far.
+    let mut open: Vec<Group> = vec![Group::default()];
+    // Where the last group closed, and the word before it: the table of a list of columns.
+    let mut closed: (usize, Option<String>) = (0, None);
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::LParen => {
+                let before = |back: usize| at.checked_sub(back).map(|index| tokens[index]);
+                // NAME AS (, NAME AS MATERIALIZED (, NAME AS NOT MATERIALIZED (, NAME (COLUMNS) AS (
+                let after_as = (1..=3).find(|back| before(*back).is_some_and(is_as));
+                let defined = after_as.and_then(|back| match before(back + 1)? {
+                    Token::RParen if closed.0 + back + 1 == at => closed.1.clone(),
+                    token => name(token),
+                });
+                open.push(Group {
+                    defined,
+                    word_before: before(1).and_then(name),
+                    weight: 0,
+                });
+            }
+            Token::RParen if open.len() > 1 => {
+                let Some(group) = open.pop() else { continue };
+                closed = (at, group.word_before);
+                match (group.defined, open.last_mut()) {
+                    (Some(defined), _) => {
+                        weights.insert(defined, group.weight.saturating_add(1));
+                    }
+                    (None, Some(around)) => around.weight = around.weight.saturating_add(group.weight),
+                    (None, None) => {}
+                }
+            }
+            token => {
+                let used = name(token).and_then(|name| weights.get(&name)).copied();
+                if let (Some(used), Some(around)) = (used, open.last_mut()) {
+                    around.weight = around.weight.saturating_add(used);
+                }
+            }
+        }
+    }
+    open.iter().map(|group| group.weight).fold(0, u64::saturating_add)
+}
+
+#[derive(Default)]
+struct Group {
+    defined: Option<String>,
+    word_before: Option<String>,
+    weight: u64,
 }
 
 fn check(statement: &Statement) -> Result<(), QueryError> {
@@ -90,4 +164,36 @@ fn check_body(body: &SetExpr) -> Result<(), QueryError> {
 
 fn refuse(reason: &str) -> Result<(), QueryError> {
     Err(QueryError::NotReadOnly(reason.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doubling(tables: usize, columns: &str) -> String {
+        let mut text = format!("WITH t0{columns} AS (SELECT 1 v)");
+        for table in 1..tables {
+            let before = table - 1;
+            text += &format!(", t{table}{columns} AS (SELECT x.v FROM t{before} x, t{before} y)");
+        }
+        text + &format!(" SELECT * FROM t{}", tables - 1)
+    }
+
+    #[test]
+    fn tables_that_double_each_other_are_refused() {
+        assert!(parse(&doubling(5, "")).is_ok());
+        for columns in ["", " (v)"] {
+            let error = parse(&doubling(30, columns)).unwrap_err();
+            assert!(error.to_string().contains("WITH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn ordinary_statements_are_light() {
+        let chain: String = (1..50)
+            .map(|table| format!(", t{table} AS (SELECT v FROM t{})", table - 1))
+            .collect();
+        assert!(parse(&format!("WITH t0 AS (SELECT 1 v){chain} SELECT * FROM t49")).is_ok());
+        assert!(parse("SELECT count(*) FROM logs WHERE body LIKE '%(%' AND (severity > 9)").is_ok());
+    }
 }

@@ -281,14 +281,28 @@ fn what_is_unknown_stops_and_what_is_wrong_is_put_aside() {
     store.skip(0);
     assert_eq!(store.cursor(), 1);
     store.apply(1, &good).unwrap();
-    let error = store
-        .apply(2, &blocks_entry("m2", &[lines(stream_id(1), 4, b"two\n")]))
-        .unwrap_err();
-    assert!(
-        matches!(&error, StoreError::BadEntry { reason, .. } if reason.contains("m2")),
-        "{error}"
-    );
     assert_eq!(sql_texts(&store, "SELECT count(*) FROM logs"), ["1"]);
+}
+
+/// An agent whose token was made anew under another name goes on with the streams it had.
+#[test]
+fn the_same_stream_of_two_machines_is_two_streams() {
+    let store = store();
+    for (sequence, machine) in [(0, "m1"), (1, "m2"), (2, "m1")] {
+        store
+            .apply(
+                sequence,
+                &blocks_entry(machine, &[lines(stream_id(1), 0, b"one\n")]),
+            )
+            .unwrap();
+    }
+    check(
+        &store,
+        "SELECT machine_id, count(*) FROM logs GROUP BY 1 ORDER BY 1",
+        &["m1|1", "m2|1"],
+    );
+    store.flush().unwrap();
+    assert_eq!(store.streams().len(), 2);
 }
 
 #[test]
