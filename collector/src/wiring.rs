@@ -50,6 +50,7 @@ const LOGGED_BATCH_LIMITS: BatchLimits = BatchLimits {
     blocks_max: u32::MAX,
     records_max: u32::MAX,
     record_bytes_max: u32::MAX,
+    expanded_bytes_max: u64::MAX,
 };
 
 /// Why the collector does not start.
@@ -263,7 +264,8 @@ fn open_log_and_store(
         dir: data.log(),
         bytes_max: config.log.bytes_max,
         segment_bytes_max: config.log.segment_bytes_max,
-        keep_free_bytes: config.log.keep_free_bytes,
+        // A flush needs room for half of the store's memory, or a full log could never be applied and freed.
+        keep_free_bytes: config.log.keep_free_bytes.max(config.store.memory_bytes / 2),
         entry_bytes_max: ENTRY_BYTES_MAX,
     };
     let mut log = OpenedLog::open(Arc::clone(&config.log_disk), settings.clone(), 1)?;

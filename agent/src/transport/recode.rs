@@ -64,6 +64,7 @@ impl Pending {
             blocks_max: u32::MAX,
             records_max: u32::MAX,
             record_bytes_max: u32::MAX,
+            expanded_bytes_max: u64::MAX,
         };
         let wire = v1::Batch {
             codec: batch.codec.into(),

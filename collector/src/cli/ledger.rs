@@ -183,6 +183,9 @@ fn notes(stream: &Value) -> String {
     }
     if let Some(reason) = stream["end"]["reason"].as_str() {
         notes.push(format!("ended ({reason})"));
+    } else if stream["connected"] == false && number(&positions["unknown"]) == 0 {
+        let since = stream["last_received"].as_str().unwrap_or("?");
+        notes.push(format!("agent silent, last data {since}"));
     }
     if stream["unit"] == "records" {
         notes.push("counts records".to_owned());

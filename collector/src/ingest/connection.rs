@@ -450,7 +450,9 @@ where
                 }
                 Action::Check(ticket, batch) => {
                     let validator = Arc::clone(&self.context.validator);
-                    let check = async move { Checked::Batch(ticket, validator.validate(batch).await) };
+                    let labels_len = self.core.labels_len();
+                    let check =
+                        async move { Checked::Batch(ticket, validator.validate(batch, labels_len).await) };
                     self.checking.push_back(check.boxed());
                 }
                 Action::AppendInTurn(ticket, entry) => {
@@ -504,9 +506,8 @@ where
                 unread,
             } => self.lease.status.backlog(streams, pending, unread),
             Action::Heads(heads) => {
-                self.context
-                    .heads
-                    .told(&self.agent, &heads, self.context.clock.wall_ns())
+                let now_ns = self.context.clock.wall_ns();
+                self.context.heads.told(&self.agent, &heads, now_ns);
             }
             Action::AgentTime(ns) => self.lease.status.told_time(ns, self.context.clock.wall_ns()),
             _ => {}

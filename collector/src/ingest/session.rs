@@ -201,6 +201,13 @@ impl Session {
         session
     }
 
+    /// Bytes of the agent's labels.
+    #[must_use]
+    pub fn labels_len(&self) -> usize {
+        let labels = self.identity.labels.iter();
+        labels.map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Things received and not yet answered. The shell stops reading at the limit that Welcome told.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -83,7 +83,7 @@ fn take(session: &mut Session, frame: Frame) -> Vec<Action> {
     for action in session.on_frame(frame, 77) {
         match action {
             Action::Check(ticket, batch) => {
-                let checked = runtime.block_on(validator.validate(batch));
+                let checked = runtime.block_on(validator.validate(batch, 0));
                 done.extend(session.on_checked(ticket, checked));
             }
             other => done.push(other),

@@ -113,21 +113,21 @@ impl Validator {
         })
     }
 
-    /// Validates one batch. Dropping the future leaves the work to finish for nothing.
+    /// Validates one batch of an agent whose labels have so many bytes: they stand in every row. Dropping the future leaves the work to finish for nothing.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub async fn validate(&self, batch: Batch) -> Result<CheckedBatch, BatchFault> {
+    pub async fn validate(&self, batch: Batch, labels_len: usize) -> Result<CheckedBatch, BatchFault> {
         let is_small =
             batch.decompressed_len <= INLINE_BYTES_MAX && batch.payload.len() <= INLINE_BYTES_MAX as usize;
         // Few bytes can stand for many records.
         if is_small && batch.record_count <= INLINE_RECORDS_MAX {
-            return check(batch, &self.limits);
+            return check(batch, &self.limits, labels_len);
         }
         // Never closed, so acquiring can't fail; without a permit there would merely be one more thread at work.
         let _permit = self.threads.acquire().await.ok();
         let limits = self.limits;
-        let work = tokio::task::spawn_blocking(move || check(batch, &limits));
+        let work = tokio::task::spawn_blocking(move || check(batch, &limits, labels_len));
         work.await.unwrap_or_else(|_| {
             let message = "validating the batch failed inside the collector";
             Err(BatchFault::Reject(Rejection::whole(
@@ -138,7 +138,15 @@ impl Validator {
     }
 }
 
-fn check(batch: Batch, limits: &BatchLimits) -> Result<CheckedBatch, BatchFault> {
+fn check(batch: Batch, limits: &BatchLimits, labels_len: usize) -> Result<CheckedBatch, BatchFault> {
+    let labels_in_rows = u64::from(batch.record_count).saturating_mul(labels_len as u64);
+    if labels_in_rows > limits.expanded_bytes_max {
+        return Err(fault(&BatchError::Limit {
+            what: "bytes of labels in its rows",
+            found: labels_in_rows,
+            limit: limits.expanded_bytes_max,
+        }));
+    }
     let opened = DECOMPRESSOR.with_borrow_mut(|decompressor| batch::validate(&batch, limits, decompressor));
     let blocks = opened.map_err(|error| fault(&error))?;
     let address = |block: &edgelogger_common::block::Block| CheckedBlock {

@@ -21,7 +21,12 @@ pub struct BatchLimits {
     pub records_max: u32,
     /// Length of a record's body in bytes.
     pub record_bytes_max: u32,
+    /// All records written out as rows, in bytes: a constant stands for a million values in a few bytes.
+    pub expanded_bytes_max: u64,
 }
+
+/// What a row takes beside its body: times, addresses, severity.
+const ROW_BYTES: u64 = 128;
 
 impl Default for BatchLimits {
     fn default() -> Self {
@@ -32,6 +37,7 @@ impl Default for BatchLimits {
             // 1 MiB of empty lines, twice.
             records_max: 2 << 20,
             record_bytes_max: 4 << 20,
+            expanded_bytes_max: 512 << 20,
         }
     }
 }
@@ -167,25 +173,34 @@ pub fn validate(
     decompressor: &mut Decompressor,
 ) -> Result<Vec<Block>, BatchError> {
     let blocks = open(batch, limits, decompressor)?;
+    let mut expanded = u64::from(batch.record_count) * ROW_BYTES;
     let bad: Vec<BadBlock> = (0u32..)
         .zip(&blocks)
-        .filter_map(|(index, block)| {
-            Some(BadBlock {
-                index,
-                error: check(block, limits).err()?,
-            })
+        .filter_map(|(index, block)| match check(block, limits) {
+            Ok(len) => {
+                expanded = expanded.saturating_add(len);
+                None
+            }
+            Err(error) => Some(BadBlock { index, error }),
         })
         .collect();
-    if bad.is_empty() {
-        Ok(blocks)
-    } else {
-        Err(BatchError::Blocks(bad))
+    if !bad.is_empty() {
+        return Err(BatchError::Blocks(bad));
     }
+    if expanded > limits.expanded_bytes_max {
+        return Err(BatchError::Limit {
+            what: "bytes when its records are written out",
+            found: expanded,
+            limit: limits.expanded_bytes_max,
+        });
+    }
+    Ok(blocks)
 }
 
-fn check(block: &Block, limits: &BatchLimits) -> Result<(), BlockError> {
+/// The length of all bodies written out.
+fn check(block: &Block, limits: &BatchLimits) -> Result<u64, BlockError> {
     let BlockView::Log(view) = block.view()? else {
-        return Ok(());
+        return Ok(0);
     };
     let longest = view.body.iter().map(<[u8]>::len).max().unwrap_or(0);
     if longest > limits.record_bytes_max as usize {
@@ -195,7 +210,7 @@ fn check(block: &Block, limits: &BatchLimits) -> Result<(), BlockError> {
             limit: limits.record_bytes_max.into(),
         });
     }
-    Ok(())
+    Ok(view.body.total_len())
 }
 
 fn split(mut payload: Bytes, claimed: u32) -> Result<Vec<Block>, BatchError> {
@@ -372,6 +387,30 @@ mod tests {
             BatchError::Blocks(bad) => assert_eq!(bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1]),
             other => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn few_bytes_that_stand_for_many_are_refused() {
+        let mut block = lines(0, "x\n");
+        (block.header.record_count, block.header.end) = (1_000_000, 2_000_000);
+        block.header.source_crc32c = None;
+        let body = vec![b'x'; 200];
+        block.columns = vec![
+            super::super::Column::constant_i64(super::super::ColumnId::OBSERVED_TIME, 1),
+            super::super::Column {
+                id: super::super::ColumnId::BODY,
+                column_type: super::super::ColumnType::Bytes,
+                encoding: super::super::Encoding::Constant,
+                nullable: false,
+                data: body.into(),
+            },
+            super::super::Column::constant_i64(super::super::ColumnId::SOURCE_LEN, -198),
+        ];
+        let error = validated(&batch("none", &[block.clone(), block])).unwrap_err();
+        assert!(
+            matches!(&error, BatchError::Limit { what, .. } if what.contains("written out")),
+            "{error}"
+        );
     }
 
     #[test]

@@ -456,7 +456,8 @@ impl Session {
         let (code, message) = first.map_or((&reject.code, &reject.message), |block| {
             (&block.code, &block.message)
         });
-        let is_limit = code == error_code::BLOCK_LIMIT.code;
+        let is_limit =
+            [error_code::BLOCK_LIMIT.code, error_code::DECOMPRESSION_LIMIT.code].contains(&code.as_str());
         let verdict = recode::after_reject(pending, &named, is_limit, |block| {
             self.streams.counts_records(&block.stream_id)
         });

@@ -9,7 +9,7 @@ use edgelogger_common::block::{
 use edgelogger_proto::v1;
 
 use super::common::{NOW, SECOND, blocks_entry, descriptor, entry, lines, sql, sql_texts, store, stream_id};
-use crate::{EmbeddedStore, Remedy, StoreError};
+use crate::{EmbeddedStore, Remedy};
 
 fn apply(store: &EmbeddedStore, blocks: &[edgelogger_common::block::Block]) {
     store.apply(store.cursor(), &blocks_entry("m1", blocks)).unwrap();
