@@ -20,11 +20,13 @@
 //! | [`tally`] | the account of every position: read = acked + in flight + dropped + lost + rejected |
 //! | [`pipeline`] | wires them together, starts and stops them |
 //! | [`status`], [`config`], [`cli`] | what is told, what can be set, what can be typed |
+//! | [`audit`] | files on disk against the collector's ledger |
 //! | [`alarm`] | how a source that sleeps is woken |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod alarm;
+pub mod audit;
 pub mod batcher;
 pub mod checkpoint;
 pub mod cli;

@@ -197,6 +197,20 @@ pub struct StreamReport {
     /// Positions of further such ranges, which are among `stored` here.
     #[serde(skip_serializing_if = "is_zero")]
     pub gaps_untold: u64,
+    /// What the source held, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckReport>,
+}
+
+/// The source bytes of a range, as its agent read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// First position.
+    pub start: u64,
+    /// Behind the last position.
+    pub end: u64,
+    /// Of all its bytes.
+    pub crc32c: u32,
 }
 
 #[expect(
@@ -220,6 +234,8 @@ pub struct LedgerQuery {
     pub state: Option<State>,
     /// Of which something was heard at or after this, ns UTC.
     pub since_ns: Option<i64>,
+    /// With what their sources held.
+    pub with_checks: bool,
     /// At most so many.
     pub limit: usize,
 }
@@ -265,7 +281,10 @@ impl Ledger {
             if !query.wants(*stream_id, state) {
                 continue;
             }
-            let stream = self.stream(*stream_id, state, generation);
+            let mut stream = self.stream(*stream_id, state, generation);
+            if query.with_checks {
+                stream.checks = checks(state);
+            }
             if !query.takes(&stream) {
                 continue;
             }
@@ -387,8 +406,18 @@ impl Seen<'_> {
             rows: state.rows,
             gaps,
             gaps_untold: state.gaps_untold,
+            checks: Vec::new(),
         }
     }
+}
+
+fn checks(state: &StreamState) -> Vec<CheckReport> {
+    let report = |check: &edgelogger_store::ContentCheck| CheckReport {
+        start: check.range.start,
+        end: check.range.end,
+        crc32c: check.crc32c,
+    };
+    state.checks.iter().map(report).collect()
 }
 
 const fn received_ns(state: &StreamState) -> i64 {

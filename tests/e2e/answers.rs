@@ -110,6 +110,23 @@ fn the_ledger_says_which_byte_of_which_file_is_stored_and_which_is_not_and_why()
     assert_eq!((&first["generation"], &first["rows"]), (&json!(1), &json!(2_000)));
     // Nobody can know that there was more behind the end that was seen: the end is "at least".
     assert_eq!(first["end"]["exact"], false, "{ledger}");
+    let audit = |what: &std::path::Path| {
+        let output = Command::new(program("edgelogger-agent"))
+            .args(["audit", "--url", &stack.api("")])
+            .arg(what)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = audit(&path);
+    assert!(
+        code == Some(0) && text.contains("[0, 6)  6 bytes  stored, and the same"),
+        "{text}"
+    );
+    let copy = stack.dir().join("copy");
+    std::fs::write(&copy, "aftex\n").unwrap();
+    let (code, text) = audit(&copy);
+    assert!(code == Some(1) && text.contains("in no stream"), "{text}");
     let table = Command::new(program("edgelogger-collector"))
         .args(["ledger", "--url", &stack.api("")])
         .output()

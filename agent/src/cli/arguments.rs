@@ -36,6 +36,16 @@ const FILES_EXAMPLES: &str = "Examples:
 Every file that the running agent follows: its stream, what was read of it and what the collector has; and every path
 that it leaves alone, with the reason.";
 
+const AUDIT_EXAMPLES: &str = "Examples:
+  edgelogger-agent audit /var/log/app.log /var/log/app.log.1
+  edgelogger-agent audit --url https://collector.example:7480 --token-file people.token /var/log/app.log
+  On a machine that can't reach the API:
+    edgelogger-collector ledger --json --checks --machine machine-17 > ledger.json
+    edgelogger-agent audit --ledger ledger.json /var/log/*.log
+
+Compares each file, range by range, with what the collector says it has of it, by the checksums that were made when it
+was first read. Exits with 1 when something differs, or is missing without a reason.";
+
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
 #[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
@@ -60,6 +70,40 @@ pub enum Command {
     /// Show the files that a running agent follows, and those that it leaves alone
     #[command(before_help = FILES_EXAMPLES, before_long_help = FILES_EXAMPLES, after_help = EXIT_CODES)]
     Files(StatusArguments),
+    /// Compare files with what the collector says it has of them
+    #[command(before_help = AUDIT_EXAMPLES, before_long_help = AUDIT_EXAMPLES, after_help = EXIT_CODES)]
+    Audit(AuditArguments),
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArguments {
+    /// What to compare
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The collector's API
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7480",
+        env = "EDGELOGGER_COLLECTOR_URL"
+    )]
+    pub(super) url: String,
+    /// A token for people, where the API asks for one
+    #[arg(long, value_name = "FILE", env = "EDGELOGGER_TOKEN_FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Not the API but a file that `edgelogger-collector ledger --json --checks` wrote; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub(super) ledger: Option<PathBuf>,
+    /// Only streams of this machine (* and ? stand for any text and any character)
+    #[arg(long, value_name = "NAME", conflicts_with = "ledger")]
+    pub(super) machine: Option<String>,
+    /// Only streams of this source
+    #[arg(long, conflicts_with = "ledger")]
+    pub(super) source: Option<String>,
+    /// Print one JSON object a file
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `run`.

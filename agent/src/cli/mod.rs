@@ -6,10 +6,12 @@
 //! | `run` | collect until told to stop |
 //! | `check` | what would be collected, and does the collector answer? |
 //! | `status` | ask a running agent: `status`, `files` |
+//! | `audit` | compare files with what the collector says it has |
 //!
 //! Exit codes are part of the interface; see [`EXIT_CODES`].
 
 mod arguments;
+mod audit;
 mod check;
 mod run;
 mod status;
@@ -25,7 +27,7 @@ pub use arguments::{Arguments, Command};
 /// What scripts may rely on; shown by `--help`.
 pub const EXIT_CODES: &str = "Exit codes:
   0  it worked; `status`: healthy; `check`: everything can be used
-  1  it failed, or `check` found something that can't be used
+  1  it failed, `check` found something that can't be used, or `audit` something that is not explained
   2  the command line or the configuration is wrong
   3  `status`: no agent runs
   4  `status`: the agent runs, and something is wrong (degraded)";
@@ -95,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Files(arguments) => status::files(&arguments),
+        Command::Audit(arguments) => audit::audit(&arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

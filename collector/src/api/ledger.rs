@@ -2,7 +2,7 @@
 //!
 //! Every parameter is optional: `machine`, `source` (with `*` and `?`), `stream` (its id), `state` (`stored`, `durable`,
 //! `pending`, `unknown`, `dropped`, `lost`: streams with such positions), `since` (heard of at or after; `-15m` is a quarter
-//! of an hour ago), `limit`.
+//! of an hour ago), `checks` (`true`: with the CRC32C of what each range of the source held), `limit`.
 
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ pub struct LedgerParameters {
     stream: Option<String>,
     state: Option<String>,
     since: Option<String>,
+    checks: Option<bool>,
     limit: Option<usize>,
 }
 
@@ -70,6 +71,7 @@ impl LedgerParameters {
             stream: stream.transpose()?,
             state: state.transpose()?,
             since_ns: since.transpose()?,
+            with_checks: self.checks.unwrap_or(false),
             limit,
         })
     }

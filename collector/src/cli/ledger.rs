@@ -62,6 +62,9 @@ pub(super) struct LedgerArguments {
     /// Everything, as JSON
     #[arg(long)]
     json: bool,
+    /// Also the CRC32C of what each range of the source held: for `edgelogger-agent audit --ledger`
+    #[arg(long, requires = "json")]
+    checks: bool,
     #[command(flatten)]
     client: ClientArguments,
 }
@@ -100,6 +103,7 @@ impl LedgerArguments {
             ("stream", self.stream.clone()),
             ("state", state),
             ("since", self.since.clone()),
+            ("checks", self.checks.then(|| "true".to_owned())),
             ("limit", Some(self.lines.to_string())),
         ];
         let given = parameters.into_iter();

@@ -5,7 +5,7 @@ use edgelogger_proto::v1::frame::Body;
 use edgelogger_proto::v1::{Heartbeat, StreamHead};
 use serde_json::{Value, json};
 
-use crate::client::{AGENT, Fixture, STREAM, batch_of, end, head, hello, lines, open, wait_for};
+use crate::client::{AGENT, Fixture, STREAM, batch_of, crc32c, end, head, hello, lines, open, wait_for};
 
 async fn until(fixture: &Fixture, query: &str, expected: impl Fn(&Value) -> bool) -> Value {
     wait_for(async || {
@@ -96,6 +96,14 @@ async fn every_byte_of_a_file_is_accounted_for_while_it_comes_and_when_its_agent
         json!({"size": 50, "exact": true, "reason": "deleted"})
     );
     assert_eq!(stream["gaps"].as_array().unwrap().len(), 1);
+    let (_, ledger) = fixture.get("/api/v1/ledger?checks=true").await;
+    let checks = ledger["streams"][0]["checks"].as_array().unwrap();
+    let ranges: Vec<_> = checks
+        .iter()
+        .map(|check| (&check["start"], &check["end"]))
+        .collect();
+    assert_eq!(ranges, [(&json!(0), &json!(8)), (&json!(20), &json!(50))]);
+    assert_eq!(checks[0]["crc32c"], crc32c(b"one\ntwo\n"));
     let (_, none) = fixture.get("/api/v1/ledger?machine=other").await;
     assert_eq!((&none["count"], &none["streams"]), (&json!(0), &json!([])));
 }
