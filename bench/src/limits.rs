@@ -141,6 +141,8 @@ fn compress(text: &[u8], block_size: usize, mut one: impl FnMut(&[u8]) -> usize)
 }
 
 fn fdatasync(dir: &Path) -> Outcome<SyncLatency> {
+    // What other scenarios wrote would otherwise go to the disk meanwhile.
+    rustix::fs::sync();
     let mut file = File::create(dir.join("appends"))?;
     let page = [0x5a; 4096];
     let mut samples = Vec::with_capacity(APPENDS as usize);

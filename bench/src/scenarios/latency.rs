@@ -41,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
     let limits = std::mem::take(&mut bench.limits);
+    // As for the limit: what other scenarios wrote must not be on its way to the disk.
+    rustix::fs::sync();
     let sync = limits.fdatasync(bench)?;
     bench.limits = limits;
     let dir = bench.scratch("latency")?.canonicalize()?;
