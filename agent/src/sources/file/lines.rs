@@ -264,6 +264,23 @@ mod tests {
         assert_eq!(block.header.range(), 100..103);
     }
 
+    /// Its cut body and a line feed are as long as the line itself was, and not the same.
+    #[test]
+    fn a_record_one_byte_over_the_limit_without_a_line_feed_is_a_good_block() {
+        let line = b"123456789";
+        let crc = crc32c::crc32c(line);
+        let block = block_of_one(&CUT, line, 9, crc, RecordFlags::NO_LINE_FEED).unwrap();
+        let BlockView::Log(view) = block.view().unwrap() else {
+            panic!("a log block")
+        };
+        assert_eq!(view.row(0, (100, 109)).body, b"12345678");
+        assert_eq!(
+            view.flags(0),
+            RecordFlags::NO_LINE_FEED.with(RecordFlags::TRUNCATED)
+        );
+        assert_eq!(block.header.source_crc32c, Some(crc));
+    }
+
     #[test]
     fn a_check_covers_at_most_its_window() {
         assert_eq!(check_at_end_of(b""), ContentCheck::default());
