@@ -18,6 +18,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use edgelogger_common::block::ReceiptReason;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1;
@@ -32,7 +33,7 @@ use crate::text::matches_wildcard;
 pub const SPANS_MAX: usize = 1024;
 
 /// What has become of a position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// A row of the store.
@@ -50,20 +51,10 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Stored, "stored"),
-        (Self::Durable, "durable"),
-        (Self::Pending, "pending"),
-        (Self::Unknown, "unknown"),
-        (Self::Dropped, "dropped"),
-        (Self::Lost, "lost"),
-    ];
-
     /// The state of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let found = Self::ALL.iter().find(|(_, word)| *word == name);
-        found.map(|(state, _)| *state)
+        Self::from_str(name, false).ok()
     }
 }
 
@@ -128,8 +119,8 @@ impl Totals {
     }
 
     fn absorb(&mut self, other: &Self) {
-        for (state, _) in State::ALL {
-            self.add(state, other.of(state));
+        for state in State::value_variants() {
+            self.add(*state, other.of(*state));
         }
     }
 
@@ -194,7 +185,7 @@ pub struct StreamReport {
     pub rows: u64,
     /// Every range that is not stored, ascending.
     pub gaps: Vec<Span>,
-    /// Positions of further such ranges, which are among `stored` here.
+    /// Positions of further such ranges. Those that the store only summed are among `stored` in `positions`.
     #[serde(skip_serializing_if = "is_zero")]
     pub gaps_untold: u64,
     /// What the source held, where that was asked for.
@@ -377,7 +368,8 @@ impl Seen<'_> {
             .into_iter()
             .filter(|span| span.state != State::Stored)
             .collect();
-        gaps.truncate(SPANS_MAX);
+        let unshown = gaps.drain(SPANS_MAX.min(gaps.len())..);
+        let gaps_unshown: u64 = unshown.map(|span| span.end - span.start).sum();
         StreamReport {
             machine: state.machine_id.clone(),
             source: state.source.clone(),
@@ -405,7 +397,7 @@ impl Seen<'_> {
             },
             rows: state.rows,
             gaps,
-            gaps_untold: state.gaps_untold,
+            gaps_untold: state.gaps_untold + gaps_unshown,
             checks: Vec::new(),
         }
     }
@@ -584,8 +576,9 @@ mod tests {
     fn states_are_found_by_their_names() {
         assert_eq!(State::named("lost"), Some(State::Lost));
         assert_eq!(State::named("gone"), None);
-        for (state, name) in State::ALL {
-            assert_eq!(serde_json::to_value(state).unwrap(), name);
+        for state in State::value_variants() {
+            let name = serde_json::to_value(state).unwrap();
+            assert_eq!(State::named(name.as_str().unwrap()), Some(*state));
         }
     }
 }

@@ -157,11 +157,8 @@ fn halves(part: &Part) -> Option<[Part; 2]> {
         resume,
     };
     // How to resume was remembered for the end only.
-    let sents = [
-        sent(&first, Resume::Nowhere),
-        sent(&second, part.sent.resume.clone()),
-    ];
-    let [first_sent, second_sent] = sents;
+    let first_sent = sent(&first, Resume::Nowhere);
+    let second_sent = sent(&second, part.sent.resume.clone());
     Some(
         [(first, first_sent), (second, second_sent)].map(|(block, sent)| Part {
             block,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{ApiClient, ClientArguments};
 use super::{CliError, runtime, table};
+use crate::ledger::State;
 use crate::text::harmless;
 
 const EXAMPLES: &str = "\
@@ -43,7 +44,7 @@ pub(super) struct LedgerArguments {
     stream: Option<String>,
     /// Only streams with positions in this state
     #[arg(long)]
-    state: Option<StateName>,
+    state: Option<State>,
     /// Only streams of which something came in since then: 10m (ago), RFC 3339
     #[arg(short = 'S', long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
@@ -67,16 +68,6 @@ pub(super) struct LedgerArguments {
     checks: bool,
     #[command(flatten)]
     client: ClientArguments,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum StateName {
-    Stored,
-    Durable,
-    Pending,
-    Unknown,
-    Dropped,
-    Lost,
 }
 
 pub(super) fn run(arguments: &LedgerArguments) -> Result<ExitCode, CliError> {

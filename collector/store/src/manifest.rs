@@ -93,7 +93,7 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
     // What could not be read again must not replace what can.
     if body.len() as u64 >= MANIFEST_BYTES_MAX / 2 {
         let problem = format!(
-            "it would come to {} bytes, which is too much to be read again; delete data or raise flush sizes",
+            "it would come to {} bytes, more than can be read again: too many streams were ever seen",
             body.len()
         );
         return Err(unusable(&path, problem));
