@@ -303,6 +303,9 @@ impl Transport {
             }
             let wake = self.wake_at(&live, input);
             let wants_item = self.session.wants_item() && !input.is_closed && !live.is_full();
+            if !wants_item && !input.items.is_empty() {
+                self.session.note_pressed();
+            }
             let ended = tokio::select! {
                 message = incoming.next() => self.on_message(message, &mut live),
                 wrote = live.line.step(), if live.line.has_work() => match wrote {
@@ -350,7 +353,7 @@ impl Transport {
 
     fn on_item(&mut self, item: Outgoing, live: &mut Live) -> Option<End> {
         let mut actions = self.open_unknown(&item);
-        actions.extend(self.session.push(item));
+        actions.extend(self.session.push(item, self.now()));
         self.carry_out(actions, &mut live.line)
     }
 
@@ -366,7 +369,10 @@ impl Transport {
             if !self.session.knows(&id)
                 && let Some(descriptor) = self.journal.descriptor(&id)
             {
-                actions.extend(self.session.push(Outgoing::Open(Box::new(descriptor))));
+                actions.extend(
+                    self.session
+                        .push(Outgoing::Open(Box::new(descriptor)), self.now()),
+                );
             }
         }
         actions

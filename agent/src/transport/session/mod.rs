@@ -10,13 +10,15 @@
 //! What always holds:
 //! - everything that was pushed is in the queue until it is acked, and is acked exactly once;
 //! - the entries under way have the sequences that follow each other without a gap;
-//! - in flight is never more than the smallest of our own bound, the collector's, and its credit (plus one batch);
+//! - in flight is never more than the smallest of our own bound, what the line carries in about a second (`window.rs`),
+//!   the collector's limit, and its credit (plus one batch);
 //! - a stream is opened in each session before it is spoken of.
 
 mod queue;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -37,6 +39,7 @@ use super::wire::Outbound;
 use crate::flow::{Outgoing, SentBlock};
 use queue::{Entry, Queue};
 use streams::Streams;
+use window::Window;
 
 /// The longest pause that a Nack may ask for; beyond, a new session would have been the better answer.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -120,7 +123,7 @@ enum Phase {
 /// See the module page.
 #[derive(Debug)]
 pub struct Session {
-    in_flight_bytes_max: u64,
+    window: Window,
     phase: Phase,
     queue: Queue,
     streams: Streams,
@@ -139,7 +142,7 @@ impl Session {
     #[must_use]
     pub fn new(in_flight_bytes_max: u64, log_id: Option<[u8; 16]>) -> Self {
         Self {
-            in_flight_bytes_max,
+            window: Window::new(in_flight_bytes_max),
             phase: Phase::Offline,
             queue: Queue::new(),
             streams: Streams::default(),
@@ -160,6 +163,11 @@ impl Session {
             && !self.queue.has_unsent()
             && self.paused_until.is_none()
             && self.has_room()
+    }
+
+    /// An item is there, and [`Session::wants_item`] is false: what the line carries is less than there is.
+    pub fn note_pressed(&mut self) {
+        self.window.note_full();
     }
 
     /// Is everything that was pushed acked?
@@ -219,13 +227,14 @@ impl Session {
         self.phase = Phase::Offline;
         self.queue.restart();
         self.streams.restart(false);
+        self.window.restart();
         (self.credit_limit, self.credit_used) = (0, 0);
         self.paused_until = None;
         self.heartbeat_at = Duration::MAX;
     }
 
     /// Takes an item. Order is kept.
-    pub fn push(&mut self, item: Outgoing) -> Vec<Action> {
+    pub fn push(&mut self, item: Outgoing, now: Duration) -> Vec<Action> {
         match item {
             Outgoing::Open(descriptor) => self.push_open(*descriptor),
             Outgoing::Batch(batch) => {
@@ -237,7 +246,7 @@ impl Session {
             }
             Outgoing::End(close) => self.queue.push(Entry::End(close)),
         }
-        self.pump()
+        self.pump(now)
     }
 
     fn push_open(&mut self, descriptor: StreamDescriptor) {
@@ -258,7 +267,7 @@ impl Session {
         let mut actions = Vec::new();
         if self.paused_until.is_some_and(|until| now >= until) {
             self.paused_until = None;
-            actions = self.pump();
+            actions = self.pump(now);
         }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + self.heartbeat_interval;
@@ -273,11 +282,11 @@ impl Session {
             (Phase::Offline, _) => Ok(Vec::new()),
             (Phase::Greeting, Some(Body::Welcome(welcome))) => self.on_welcome(welcome, now),
             (Phase::Greeting, Some(Body::Refuse(refuse))) => Err(refused(refuse)),
-            (Phase::Live, Some(Body::Ack(ack))) => self.on_ack(ack),
+            (Phase::Live, Some(Body::Ack(ack))) => self.on_ack(ack, now),
             (Phase::Live, Some(Body::Nack(nack))) => self.on_nack(nack, now),
             (Phase::Live, Some(Body::Credit(credit))) => {
                 self.raise_credit(credit.credit_limit);
-                Ok(self.pump())
+                Ok(self.pump(now))
             }
             (_, Some(Body::Goodbye(goodbye))) => Err(said_goodbye(goodbye)),
             (_, Some(_)) => Err(violation("a frame that does not belong there")),
@@ -317,7 +326,7 @@ impl Session {
                 self.queue.insert_next(Entry::Open(id));
             }
         }
-        actions.extend(self.pump());
+        actions.extend(self.pump(now));
         Ok(actions)
     }
 
@@ -354,7 +363,7 @@ impl Session {
         done.into_iter().for_each(|entry| self.done(entry, actions));
     }
 
-    fn on_ack(&mut self, ack: Ack) -> Result<Vec<Action>, End> {
+    fn on_ack(&mut self, ack: Ack, now: Duration) -> Result<Vec<Action>, End> {
         if !self.queue.was_sent(ack.sequence) {
             return Err(violation(format!(
                 "an Ack of sequence {}, which was not sent",
@@ -362,11 +371,15 @@ impl Session {
             )));
         }
         let mut actions = Vec::new();
+        let before = self.queue.bytes_in_flight();
         while let Some(entry) = self.queue.pop_acked(ack.sequence) {
             self.done(entry, &mut actions);
         }
+        let in_flight = self.queue.bytes_in_flight();
+        self.window
+            .acked(ack.sequence, before - in_flight, in_flight, now);
         self.raise_credit(ack.credit_limit);
-        actions.extend(self.pump());
+        actions.extend(self.pump(now));
         Ok(actions)
     }
 
@@ -412,7 +425,7 @@ impl Session {
         }
         match nack.verdict {
             Some(Verdict::Retry(retry)) => Ok(self.on_retry(sequence, retry, now)),
-            Some(Verdict::Reject(reject)) => Ok(self.on_reject(sequence, reject)),
+            Some(Verdict::Reject(reject)) => Ok(self.on_reject(sequence, reject, now)),
             None => Err(violation("a Nack without a verdict")),
         }
     }
@@ -422,6 +435,7 @@ impl Session {
             // It crossed an earlier one on its way: everything from there on is sent again anyhow.
             return Vec::new();
         }
+        self.window.rewound();
         let pause = Duration::from_millis(retry.after_ms.into()).min(PAUSE_MAX);
         self.paused_until = Some(now + pause);
         vec![Action::Complain {
@@ -430,7 +444,7 @@ impl Session {
         }]
     }
 
-    fn on_reject(&mut self, sequence: u64, reject: Reject) -> Vec<Action> {
+    fn on_reject(&mut self, sequence: u64, reject: Reject, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         match self.queue.take(sequence) {
             Some(Entry::Batch(pending)) => self.replace_rejected(&pending, &reject, &mut actions),
@@ -442,7 +456,7 @@ impl Session {
             code: reject.code,
             message: reject.message,
         });
-        actions.extend(self.pump());
+        actions.extend(self.pump(now));
         actions
     }
 
@@ -492,12 +506,12 @@ impl Session {
     fn has_room(&self) -> bool {
         let batches_max = self.limits.batches_in_flight_max;
         self.credit_used < self.credit_limit
-            && self.queue.bytes_in_flight() < self.in_flight_bytes_max
+            && self.queue.bytes_in_flight() < self.window.bytes()
             && (batches_max == 0 || self.queue.batches_in_flight() < batches_max)
     }
 
     /// Sends what may be sent.
-    fn pump(&mut self) -> Vec<Action> {
+    fn pump(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         while self.phase == Phase::Live && self.paused_until.is_none() && self.prepare_next() {
             let Some((sequence, entry)) = self.queue.next() else {
@@ -526,7 +540,11 @@ impl Session {
                     unreachable!("what is gone was sent, or is taken out when it is to be sent again")
                 }
             };
+            let is_batch = matches!(entry, Entry::Batch(_));
             self.queue.advance();
+            if is_batch {
+                self.window.sent(sequence, now);
+            }
             actions.push(Action::Send(message));
         }
         actions

@@ -180,11 +180,15 @@ fn close(number: u8, size: u64) -> Outgoing {
     })
 }
 
+fn push(session: &mut Session, item: Outgoing) -> Vec<Action> {
+    session.push(item, Duration::ZERO)
+}
+
 fn live() -> Session {
     let mut session = Session::new(4 << 20, None);
     assert_eq!(short(&session.connected(Hello::default())), "hello");
     session.frame(frame(Body::Welcome(welcome(1 << 30))), Duration::ZERO);
-    session.push(Outgoing::Open(Box::new(descriptor(1))));
+    push(&mut session, Outgoing::Open(Box::new(descriptor(1))));
     session
 }
 
@@ -194,14 +198,14 @@ fn a_stream_is_opened_before_its_first_batch_and_sequences_have_no_gaps() {
     session.connected(Hello::default());
     session.frame(frame(Body::Welcome(welcome(1 << 30))), Duration::ZERO);
     assert_eq!(
-        short(&session.push(Outgoing::Open(Box::new(descriptor(1))))),
+        short(&push(&mut session, Outgoing::Open(Box::new(descriptor(1))))),
         "o1"
     );
     assert_eq!(
-        short(&session.push(Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])))),
+        short(&push(&mut session, Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])))),
         "b2"
     );
-    assert_eq!(short(&session.push(close(1, 5))), "e3");
+    assert_eq!(short(&push(&mut session, close(1, 5))), "e3");
     let actions = session.frame(ack(3), Duration::ZERO);
     assert_eq!((acked(&actions).len(), ended(&actions)), (1, 1));
     assert!(session.is_drained());
@@ -221,7 +225,10 @@ fn nothing_is_sent_before_the_welcome() {
 fn after_a_retry_the_same_sequences_are_sent_again_when_the_pause_is_over() {
     let mut session = live();
     for start in [0, 5, 10] {
-        session.push(Outgoing::Batch(batch_of(&[(1, start, start + 5)], &[])));
+        push(
+            &mut session,
+            Outgoing::Batch(batch_of(&[(1, start, start + 5)], &[])),
+        );
     }
     let now = Duration::from_secs(1);
     assert_eq!(short(&session.frame(retry(3, 500), now)), "");
@@ -243,11 +250,11 @@ fn after_a_retry_the_same_sequences_are_sent_again_when_the_pause_is_over() {
 #[test]
 fn a_reject_sends_the_good_blocks_and_a_receipt_for_the_bad_one() {
     let mut session = live();
-    session.push(Outgoing::Batch(batch_of(
-        &[(1, 0, 5), (1, 5, 10), (1, 10, 15)],
-        &[1],
-    )));
-    session.push(Outgoing::Batch(batch_of(&[(1, 15, 20)], &[])));
+    push(
+        &mut session,
+        Outgoing::Batch(batch_of(&[(1, 0, 5), (1, 5, 10), (1, 10, 15)], &[1])),
+    );
+    push(&mut session, Outgoing::Batch(batch_of(&[(1, 15, 20)], &[])));
     let actions = session.frame(reject(2, &[1]), Duration::ZERO);
     assert_eq!(short(&actions), "b4");
     assert!(
@@ -290,7 +297,7 @@ fn a_reject_sends_the_good_blocks_and_a_receipt_for_the_bad_one() {
 fn a_batch_rejected_as_a_whole_is_halved_until_the_bad_block_is_alone() {
     let mut session = live();
     let blocks: Vec<(u8, u64, u64)> = (0..8).map(|index| (1, index * 5, index * 5 + 5)).collect();
-    session.push(Outgoing::Batch(batch_of(&blocks, &[6])));
+    push(&mut session, Outgoing::Batch(batch_of(&blocks, &[6])));
     assert_eq!(short(&session.frame(reject(2, &[]), Duration::ZERO)), "b3 b4");
     session.frame(ack(3), Duration::ZERO);
     assert_eq!(short(&session.frame(reject(4, &[]), Duration::ZERO)), "b5 b6");
@@ -309,8 +316,8 @@ fn a_batch_rejected_as_a_whole_is_halved_until_the_bad_block_is_alone() {
 #[test]
 fn a_receipt_that_is_rejected_is_given_up_so_that_nothing_blocks_for_ever() {
     let mut session = live();
-    session.push(Outgoing::Batch(batch_of(&[(1, 0, 5)], &[0])));
-    session.push(close(1, 5));
+    push(&mut session, Outgoing::Batch(batch_of(&[(1, 0, 5)], &[0])));
+    push(&mut session, close(1, 5));
     assert_eq!(short(&session.frame(reject(2, &[0]), Duration::ZERO)), "b4");
     assert_eq!(
         ended(&session.frame(ack(3), Duration::ZERO)),
@@ -328,7 +335,10 @@ fn a_receipt_that_is_rejected_is_given_up_so_that_nothing_blocks_for_ever() {
 fn a_retry_behind_a_reject_leaves_no_gap() {
     let mut session = live();
     for start in [0, 5, 10] {
-        session.push(Outgoing::Batch(batch_of(&[(1, start, start + 5)], &[])));
+        push(
+            &mut session,
+            Outgoing::Batch(batch_of(&[(1, start, start + 5)], &[])),
+        );
     }
     session.frame(reject(3, &[0]), Duration::ZERO);
     session.frame(retry(2, 0), Duration::ZERO);
@@ -349,15 +359,15 @@ fn credit_and_the_collectors_limit_bound_what_is_under_way() {
     let mut session = Session::new(4 << 20, None);
     session.connected(Hello::default());
     session.frame(frame(Body::Welcome(welcome(1))), Duration::ZERO);
-    session.push(Outgoing::Open(Box::new(descriptor(1))));
+    push(&mut session, Outgoing::Open(Box::new(descriptor(1))));
     assert_eq!(
-        short(&session.push(Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])))),
+        short(&push(&mut session, Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])))),
         "b2",
         "a batch may begin below the limit"
     );
     assert!(!session.wants_item());
     assert_eq!(
-        short(&session.push(Outgoing::Batch(batch_of(&[(1, 5, 10)], &[])))),
+        short(&push(&mut session, Outgoing::Batch(batch_of(&[(1, 5, 10)], &[])))),
         ""
     );
     assert_eq!(
@@ -370,7 +380,10 @@ fn credit_and_the_collectors_limit_bound_what_is_under_way() {
         "b3"
     );
     for start in 2..8 {
-        session.push(Outgoing::Batch(batch_of(&[(1, start * 5, start * 5 + 5)], &[])));
+        push(
+            &mut session,
+            Outgoing::Batch(batch_of(&[(1, start * 5, start * 5 + 5)], &[])),
+        );
     }
     assert_eq!(session.in_flight().1, 8);
     assert!(!session.wants_item());
@@ -383,17 +396,17 @@ fn our_own_bound_holds_whatever_the_collector_allows() {
     let mut session = Session::new(1, None);
     session.connected(Hello::default());
     session.frame(frame(Body::Welcome(welcome(u64::MAX))), Duration::ZERO);
-    session.push(Outgoing::Open(Box::new(descriptor(1))));
-    session.push(Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])));
+    push(&mut session, Outgoing::Open(Box::new(descriptor(1))));
+    push(&mut session, Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])));
     assert!(!session.wants_item());
 }
 
 #[test]
 fn what_the_collector_has_is_not_sent_again() {
     let mut session = live();
-    session.push(Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])));
-    session.push(Outgoing::Batch(batch_of(&[(1, 5, 10)], &[])));
-    session.push(Outgoing::Batch(batch_of(&[(1, 20, 25)], &[])));
+    push(&mut session, Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])));
+    push(&mut session, Outgoing::Batch(batch_of(&[(1, 5, 10)], &[])));
+    push(&mut session, Outgoing::Batch(batch_of(&[(1, 20, 25)], &[])));
     session.disconnected();
     session.connected(Hello::default());
     let known = StreamKnown {
@@ -451,9 +464,9 @@ fn a_batch_beyond_the_collectors_limits_is_made_again() {
         ..welcome(1 << 30)
     };
     session.frame(frame(Body::Welcome(welcome)), Duration::ZERO);
-    session.push(Outgoing::Open(Box::new(descriptor(1))));
+    push(&mut session, Outgoing::Open(Box::new(descriptor(1))));
     let blocks: Vec<(u8, u64, u64)> = (0..5).map(|index| (1, index * 5, index * 5 + 5)).collect();
-    let actions = session.push(Outgoing::Batch(batch_of(&blocks, &[])));
+    let actions = push(&mut session, Outgoing::Batch(batch_of(&blocks, &[])));
     let mut starts = Vec::new();
     for body in sent(&actions) {
         let Body::Batch(batch) = body else { panic!() };
@@ -480,7 +493,7 @@ fn what_the_collector_may_not_send_ends_the_session_and_loses_nothing() {
     ];
     for bad in frames {
         let mut session = live();
-        session.push(Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])));
+        push(&mut session, Outgoing::Batch(batch_of(&[(1, 0, 5)], &[])));
         let actions = session.frame(bad, Duration::ZERO);
         assert!(
             matches!(&actions[..], [Action::Close(end)] if end.code == "E0219"),
@@ -758,7 +771,7 @@ impl World {
                 if self.session.wants_item()
                     && let Some(item) = self.items.pop_front()
                 {
-                    let actions = self.session.push(item);
+                    let actions = self.session.push(item, self.now);
                     self.carry(actions);
                 }
             }
