@@ -14,8 +14,12 @@
 //! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. `max_age` = 0
 //! sends whatever there is whenever the line takes it.
 //!
-//! **What first.** Live before backfill, volatile before replayable, because what can be read again can wait; but
-//! after [`LIVE_BATCHES_IN_A_ROW`] a waiting backfill gets its turn, so that it ends one day on a busy line.
+//! **What first.** Live before backfill, volatile before replayable, because what can be read again can wait. A
+//! backfill has all that live data leaves of the line, and of a line that live data would fill its share
+//! (`backfill_percent`, in bytes before compression), so that it ends one day.
+//!
+//! **What is live.** What waited here for `max_age` and [`LIVE_FOR`] is a backlog, whatever lane it came in: the line was away, and
+//! what comes now is fresher.
 //!
 //! **Never together**: live and backfill, replayable and volatile; each batch is of one pot.
 
@@ -41,8 +45,12 @@ pub const MAX_AGE_DEFAULT: Duration = Duration::from_secs(1);
 /// Events held here. With the ring's slots it bounds the memory of very small blocks, whose credit counts only
 /// their bytes; at it, the rest waits in the ring.
 pub const HELD_EVENTS_MAX: usize = 4096;
-/// Live batches before a waiting backfill gets one: backfill has an eighth of a line that is full.
-pub const LIVE_BATCHES_IN_A_ROW: u32 = 7;
+/// How long data is live beyond `max_age`, for which it may wait anyhow.
+pub const LIVE_FOR: Duration = Duration::from_secs(5);
+/// What a waiting backfill has of a line that live data would fill.
+pub const BACKFILL_PERCENT_DEFAULT: u8 = 20;
+/// Beyond this, live data would be the one that waits.
+pub const BACKFILL_PERCENT_MAX: u8 = 90;
 
 /// The bounds of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +81,8 @@ pub struct BatcherSettings {
     pub max_age: Duration,
     /// The bounds of a batch.
     pub size: BatchSize,
+    /// What a waiting backfill has of a line that live data would fill, at most [`BACKFILL_PERCENT_MAX`]; 0: nothing.
+    pub backfill_percent: u8,
 }
 
 impl Default for BatcherSettings {
@@ -80,6 +90,7 @@ impl Default for BatcherSettings {
         Self {
             max_age: MAX_AGE_DEFAULT,
             size: BatchSize::default(),
+            backfill_percent: BACKFILL_PERCENT_DEFAULT,
         }
     }
 }
@@ -124,7 +135,8 @@ pub struct Batcher {
     pots: [Pot; 4],
     /// When the last batch was taken.
     last_batch_at: Option<Duration>,
-    live_in_a_row: u32,
+    /// Bytes that a waiting backfill is owed for the live batches that went before it.
+    backfill_due: usize,
     draining: bool,
 }
 
@@ -138,7 +150,7 @@ impl Batcher {
             ends: VecDeque::new(),
             pots: Default::default(),
             last_batch_at: None,
-            live_in_a_row: 0,
+            backfill_due: 0,
             draining: false,
         }
     }
@@ -216,20 +228,49 @@ impl Batcher {
         if let Some(end) = self.ready_end() {
             return self.ends.remove(end).map(Action::End);
         }
+        self.put_back(now);
         let pot = self.ready_pot(now, in_flight)?;
-        self.live_in_a_row = if pot < BACKFILL_FROM {
-            self.live_in_a_row + 1
-        } else {
-            0
-        };
         self.last_batch_at = Some(now);
         let (lane, replayable) = POTS[pot];
-        let blocks = merge::merge_small(self.pots[pot].take(&self.settings.size));
+        let before = self.pots[pot].bytes();
+        let blocks = self.pots[pot].take(&self.settings.size);
+        self.share_line(pot, before - self.pots[pot].bytes());
+        let blocks = merge::merge_small(blocks);
         Some(Action::Batch(Collected {
             lane,
             replayable,
             blocks,
         }))
+    }
+
+    /// What was live, and waited too long to be live still.
+    fn put_back(&mut self, now: Duration) {
+        let live_for = self.settings.max_age.saturating_add(LIVE_FOR);
+        let (live, backfill) = self.pots.split_at_mut(BACKFILL_FROM);
+        for (live, backfill) in live.iter_mut().zip(backfill) {
+            let waited_since = live.oldest_at();
+            if let Some(since) = waited_since.filter(|since| since.saturating_add(live_for) <= now) {
+                for mut block in live.take_all() {
+                    block.lane = Lane::Backfill;
+                    backfill.push(block, since);
+                }
+            }
+        }
+    }
+
+    /// A batch of `bytes` was taken from a pot: who has the line next?
+    fn share_line(&mut self, pot: usize, bytes: usize) {
+        if pot >= BACKFILL_FROM {
+            self.backfill_due = self.backfill_due.saturating_sub(bytes);
+        } else if self.pots[BACKFILL_FROM..].iter().any(|pot| pot.blocks() > 0) {
+            let percent = usize::from(self.settings.backfill_percent.min(BACKFILL_PERCENT_MAX));
+            let share_of = |bytes: usize| bytes * percent / (100 - percent);
+            // What two live batches owe it is as much as it can be late.
+            let due_max = 2 * (self.settings.size.bytes_max + share_of(self.settings.size.bytes_max));
+            self.backfill_due = (self.backfill_due + share_of(bytes)).min(due_max);
+        } else {
+            self.backfill_due = 0;
+        }
     }
 
     /// An end may go when all blocks of its stream have gone.
@@ -243,7 +284,7 @@ impl Batcher {
         let silent = in_flight == 0 && self.silent_at() <= now;
         let mut ready = (0..POTS.len()).filter(|pot| self.pot_is_ready(*pot, now, silent));
         let first = ready.next()?;
-        if first < BACKFILL_FROM && self.live_in_a_row >= LIVE_BATCHES_IN_A_ROW {
+        if first < BACKFILL_FROM && self.backfill_due >= self.settings.size.bytes_max {
             return Some(ready.find(|pot| *pot >= BACKFILL_FROM).unwrap_or(first));
         }
         Some(first)

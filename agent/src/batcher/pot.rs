@@ -58,6 +58,10 @@ impl Pot {
         self.blocks
     }
 
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When the block came that waits longest (or an earlier one, where only a part was taken since).
     pub(super) const fn oldest_at(&self) -> Option<Duration> {
         self.oldest_at
@@ -71,6 +75,15 @@ impl Pot {
 
     pub(super) const fn fills(&self, size: &BatchSize) -> bool {
         self.bytes >= size.bytes_max || self.blocks >= size.blocks_max || self.records >= size.records_max
+    }
+
+    /// Takes everything, each stream's blocks in order.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = SourceBlock> + use<> {
+        let streams = std::mem::take(self).sources.into_iter().flat_map(|mut source| {
+            let order = std::mem::take(&mut source.turn);
+            order.into_iter().filter_map(move |id| source.streams.remove(&id))
+        });
+        streams.flatten()
     }
 
     /// Takes one batch: each stream's blocks next to each other. Empty only where the pot is.

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use edgelogger_common::block::{Block, LogBlockBuilder, LogRow};
+use edgelogger_common::range_set::RangeSet;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::StreamEndReason;
 use proptest::prelude::*;
@@ -50,6 +51,7 @@ fn busy(size: BatchSize) -> Batcher {
     let mut batcher = Batcher::new(BatcherSettings {
         max_age: SECOND,
         size,
+        ..BatcherSettings::default()
     });
     batcher.push(event(lines(9, 0, 10)), Duration::ZERO);
     batch(batcher.next(Duration::ZERO, 0));
@@ -117,7 +119,7 @@ fn a_block_larger_than_a_batch_goes_alone() {
     });
     batcher.push(event(lines(1, 0, 5000)), SECOND);
     batcher.push(event(lines(2, 0, 10)), SECOND);
-    assert_eq!(batch(batcher.next(SECOND * 9, 0)).blocks.len(), 1);
+    assert_eq!(batch(batcher.next(SECOND * 5, 0)).blocks.len(), 1);
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn lanes_and_replayability_never_share_a_batch() {
             SECOND,
         );
     }
-    let order: Vec<_> = std::iter::from_fn(|| batcher.next(SECOND * 9, 0))
+    let order: Vec<_> = std::iter::from_fn(|| batcher.next(SECOND * 5, 0))
         .map(|action| batch(Some(action)))
         .map(|batch| {
             assert!(
@@ -162,28 +164,56 @@ fn lanes_and_replayability_never_share_a_batch() {
 }
 
 #[test]
-fn a_backfill_is_not_starved_by_live_data() {
-    let mut batcher = busy(BatchSize {
-        bytes_max: 1,
+fn a_backfill_has_its_share_of_a_line_that_live_data_would_fill() {
+    let size = BatchSize {
+        bytes_max: lines(1, 0, 10).block.encoded_len(),
         ..BatchSize::default()
-    });
-    batcher.push(
-        event(SourceBlock {
-            lane: Lane::Backfill,
-            ..lines(2, 0, 10)
-        }),
-        SECOND,
-    );
-    let mut batches = 0;
-    loop {
-        batcher.push(event(lines(1, batches * 10, 10)), SECOND);
-        batches += 1;
-        if batch(batcher.next(SECOND * 9, 0)).lane == Lane::Backfill {
-            break;
+    };
+    for percent in [0, 10, 50, 90] {
+        let mut batcher = Batcher::new(BatcherSettings {
+            backfill_percent: percent,
+            size,
+            ..BatcherSettings::default()
+        });
+        let mut backfills = 0;
+        for at in 0..1000 {
+            let backfill = SourceBlock {
+                lane: Lane::Backfill,
+                ..lines(2, at * 10, 10)
+            };
+            batcher.push(event(backfill), SECOND);
+            batcher.push(event(lines(1, at * 10, 10)), SECOND);
+            backfills += u32::from(batch(batcher.next(SECOND * 5, 0)).lane == Lane::Backfill);
         }
-        assert!(batches < 20, "the backfill never came");
+        let wanted = u32::from(percent) * 10;
+        assert!(
+            backfills.abs_diff(wanted) < 20,
+            "{backfills} of 1000 batches at {percent} %"
+        );
     }
-    assert_eq!(batches, u64::from(LIVE_BATCHES_IN_A_ROW));
+}
+
+#[test]
+fn what_waited_while_the_line_was_away_goes_behind_what_comes_now() {
+    let mut batcher = busy(BatchSize::default());
+    batcher.push(event(lines(1, 0, 10)), SECOND);
+    batcher.push(event(lines(1, 10, 10)), SECOND);
+    // The line is back.
+    let now = SECOND * 2 + LIVE_FOR;
+    assert!(batcher.is_ready(now, 1));
+    let old = batch(batcher.next(now, 1));
+    assert_eq!(old.lane, Lane::Backfill);
+    assert_eq!(
+        old.blocks.iter().map(|block| block.block.header.end).max(),
+        Some(20)
+    );
+
+    batcher.push(event(lines(1, 20, 10)), now);
+    batcher.push(event(lines(2, 0, 10)), now);
+    let later = now + SECOND + LIVE_FOR - Duration::from_millis(1);
+    let live = batch(batcher.next(later, 1));
+    assert_eq!(live.lane, Lane::Live);
+    assert!(batcher.is_empty());
 }
 
 #[test]
@@ -197,7 +227,7 @@ fn opens_go_first_and_an_end_follows_the_last_block_of_its_stream() {
     batcher.push(close(1), SECOND);
     batcher.push(close(2), SECOND);
     batcher.push(SourceEvent::Open(Box::default()), SECOND);
-    let now = SECOND * 9;
+    let now = SECOND * 5;
     assert!(matches!(batcher.next(now, 0), Some(Action::Open(_))));
     assert!(
         matches!(batcher.next(now, 0), Some(Action::End(end)) if end.stream_id == StreamId::from_bytes([2; 16]))
@@ -242,7 +272,7 @@ fn a_quiet_stream_and_a_quiet_source_are_in_the_next_batch_behind_a_busy_one() {
         }),
         SECOND,
     );
-    let first = batch(batcher.next(SECOND * 9, 0));
+    let first = batch(batcher.next(SECOND * 5, 0));
     for quiet in [2, 3] {
         assert!(
             first
@@ -337,25 +367,32 @@ proptest! {
     #[test]
     fn every_block_comes_out_once_and_in_order(steps in steps()) {
         let size = BatchSize { bytes_max: 8000, blocks_max: 20, records_max: 15 };
-        let mut batcher = Batcher::new(BatcherSettings { max_age: SECOND, size });
+        let mut batcher = Batcher::new(BatcherSettings { max_age: SECOND, size, ..BatcherSettings::default() });
         let mut now = Duration::ZERO;
-        let mut pushed: HashMap<(bool, bool, u8), u64> = HashMap::new();
-        let mut taken: HashMap<(bool, bool, u8), u64> = HashMap::new();
+        // A stream for each kind of block, so that lanes can change on the way.
+        let mut pushed: HashMap<u8, u64> = HashMap::new();
+        let mut taken: HashMap<u8, RangeSet> = HashMap::new();
+        let mut ends: HashMap<(u8, bool), u64> = HashMap::new();
         let mut take = |batch: Collected| {
             let bytes: usize = batch.blocks.iter().map(|b| b.block.encoded_len()).sum();
             assert!(!batch.blocks.is_empty() && bytes <= 8000);
             for b in batch.blocks {
                 let stream = b.block.header.stream_id.as_bytes()[0];
-                let next = taken.entry((b.lane == Lane::Live, b.replayable, stream)).or_default();
-                assert_eq!(b.block.header.start, *next);
+                let range = b.block.header.start..b.block.header.end;
+                let taken = taken.entry(stream).or_default();
+                assert!(taken.missing_in(range.clone()).eq(std::iter::once(range.clone())), "once");
+                taken.insert(range.clone()).unwrap();
+                let end = ends.entry((stream, b.lane == Lane::Live)).or_default();
+                assert!(*end <= range.start, "in order in each lane");
+                *end = range.end;
                 assert!(b.block.view().is_ok());
-                *next = b.block.header.end;
             }
         };
         for step in steps {
             match step {
                 Step::Push { stream, len, lane, replayable } => {
-                    let at = pushed.entry((lane, replayable, stream)).or_default();
+                    let stream = stream + 4 * u8::from(lane) + 8 * u8::from(replayable);
+                    let at = pushed.entry(stream).or_default();
                     let lane = if lane { Lane::Live } else { Lane::Backfill };
                     batcher.push(event(SourceBlock { lane, replayable, ..lines(stream, *at, len) }), now);
                     *at += len as u64;
@@ -379,6 +416,8 @@ proptest! {
             take(batch(Some(action)));
         }
         prop_assert!(batcher.is_empty());
-        prop_assert_eq!(pushed, taken);
+        for (stream, end) in pushed {
+            prop_assert_eq!(taken[&stream].missing_in(0..end).next(), None);
+        }
     }
 }

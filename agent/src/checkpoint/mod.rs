@@ -71,6 +71,7 @@ mod state;
 mod tests;
 mod writer;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +126,8 @@ pub struct StreamState {
     pub resume: Resume,
     /// Every position of the stream below is acknowledged.
     pub acked_upto: u64,
+    /// The acknowledged ranges above, ascending, and how the source resumes behind each.
+    pub above: Vec<(Range<u64>, Resume)>,
 }
 
 /// What opening found, for the log and for `status`.

@@ -1,6 +1,7 @@
 //! The acknowledged ranges of one stream, and how its source resumes behind each.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::flow::Resume;
 
@@ -74,8 +75,15 @@ impl Progress {
         true
     }
 
+    /// The ranges above the contiguous end, and how to resume behind each.
+    pub fn above(&self) -> impl Iterator<Item = (Range<u64>, Resume)> {
+        self.above
+            .iter()
+            .map(|(start, (end, resume))| (*start..*end, resume.clone()))
+    }
+
     /// Every acknowledged range, given the stream's first position, ascending.
-    pub fn ranges(&self, first: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
+    pub fn ranges(&self, first: u64) -> impl Iterator<Item = Range<u64>> {
         let contiguous = (self.upto > first).then_some(first..self.upto);
         contiguous
             .into_iter()

@@ -303,6 +303,7 @@ impl Stream {
             acked,
             resume: self.progress.resume.clone(),
             acked_upto: self.progress.upto,
+            above: self.progress.above().collect(),
         }
     }
 }

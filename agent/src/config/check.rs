@@ -8,6 +8,7 @@ use edgelogger_common::error_code::{self, ErrorCode};
 use edgelogger_common::size::ByteSize;
 
 use super::AgentConfig;
+use crate::batcher::BACKFILL_PERCENT_MAX;
 use crate::sources::host_metrics::INTERVAL_MIN;
 
 /// Labels of an agent; they stand in every row.
@@ -106,6 +107,11 @@ impl AgentConfig {
             "max_age in [batch]",
             &self.batch.max_age,
             &(HumanDuration::default()..=MAX_AGE_MAX),
+        )?;
+        within(
+            "backfill_percent in [batch]",
+            &self.batch.backfill_percent,
+            &(0..=BACKFILL_PERCENT_MAX),
         )?;
         within("ring_bytes in [memory]", &self.memory.ring_bytes, &RING_BYTES)?;
         if let Some(metrics) = &self.source.host_metrics {

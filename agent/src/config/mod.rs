@@ -23,7 +23,9 @@ use edgelogger_common::size::ByteSize;
 use edgelogger_common::telemetry::LogFormat;
 use serde::Deserialize;
 
-use crate::batcher::{BATCH_BYTES_DEFAULT, BatchSize, BatcherSettings, MAX_AGE_DEFAULT};
+use crate::batcher::{
+    BACKFILL_PERCENT_DEFAULT, BATCH_BYTES_DEFAULT, BatchSize, BatcherSettings, MAX_AGE_DEFAULT,
+};
 use crate::ring::{RING_BYTES_DEFAULT, RING_SLOTS_DEFAULT, RingLimits};
 use crate::sources::file::FileSourceConfig;
 use crate::sources::host_metrics::HostMetricsConfig;
@@ -79,6 +81,8 @@ pub struct BatchConfig {
     pub bytes: ByteSize,
     /// Compression.
     pub codec: CodecSetting,
+    /// Share of a line that live data would fill, that a backlog has; the rest of a line it has anyhow.
+    pub backfill_percent: u8,
 }
 
 /// `[memory]`.
@@ -139,6 +143,7 @@ impl Default for BatchConfig {
             bytes: ByteSize::bytes(BATCH_BYTES_DEFAULT as u64),
             codec: CodecSetting::new(Codec::Zstd, ZSTD_LEVEL_DEFAULT)
                 .unwrap_or_else(|_| CodecSetting::default_of(Codec::Zstd)),
+            backfill_percent: BACKFILL_PERCENT_DEFAULT,
         }
     }
 }
@@ -264,6 +269,7 @@ impl AgentConfig {
                 bytes_max: self.batch.bytes.as_usize(),
                 ..BatchSize::default()
             },
+            backfill_percent: self.batch.backfill_percent,
         }
     }
 }

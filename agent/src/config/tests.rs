@@ -217,6 +217,7 @@ fn what_cannot_be_used_is_said_with_its_remedy() {
         |config| config.batch.max_age = HumanDuration::from_secs(7200),
         "max_age",
     );
+    check(|config| config.batch.backfill_percent = 91, "0 to 90");
     check(|config| config.memory.ring_bytes = ByteSize::kib(1), "ring_bytes");
     check(
         |config| drop(config.labels.insert("a\n".into(), String::new())),

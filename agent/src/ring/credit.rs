@@ -125,11 +125,7 @@ impl SourceCredit {
             this.credit.changed.notify_all();
         }
         drop(state);
-        paid.map(|paid| CreditPermit {
-            source: Some(Arc::clone(this)),
-            paid,
-            in_flight: InFlight::default(),
-        })
+        paid.map(|paid| this.permit(paid))
     }
 
     pub(super) fn try_acquire(this: &Arc<Self>, bytes: usize) -> Option<CreditPermit> {
@@ -140,11 +136,28 @@ impl SourceCredit {
         let first = state.line.is_empty();
         let paid = this.pay(&mut state, bytes, first)?;
         drop(state);
-        Some(CreditPermit {
-            source: Some(Arc::clone(this)),
+        Some(this.permit(paid))
+    }
+
+    /// Pays from what is shared, and only where half of that stays free, or nothing of it is used at all.
+    pub(super) fn try_acquire_spare(this: &Arc<Self>, bytes: usize) -> Option<CreditPermit> {
+        let mut state = this.credit.state.lock();
+        let shared = bytes.min(state.shared_bytes);
+        let is_spare = state.shared_used == 0 || state.shared_used + shared <= state.shared_bytes / 2;
+        if state.stopped || !state.line.is_empty() || !is_spare {
+            return None;
+        }
+        state.shared_used += shared;
+        drop(state);
+        Some(this.permit(Paid { reserve: 0, shared }))
+    }
+
+    fn permit(self: &Arc<Self>, paid: Paid) -> CreditPermit {
+        CreditPermit {
+            source: Some(Arc::clone(self)),
             paid,
             in_flight: InFlight::default(),
-        })
+        }
     }
 
     /// Pays if it can. `first`: nobody else is before this request.

@@ -249,6 +249,12 @@ impl SourceHandle {
         SourceCredit::try_acquire(&self.0.credit, bytes)
     }
 
+    /// As [`SourceHandle::try_acquire`], for what can wait: half of what the sources share stays free for what can't.
+    #[must_use]
+    pub fn try_acquire_spare(&self, bytes: usize) -> Option<CreditPermit> {
+        SourceCredit::try_acquire_spare(&self.0.credit, bytes)
+    }
+
     /// Puts an event in, waiting for a free slot.
     ///
     /// # Errors

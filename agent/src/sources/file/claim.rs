@@ -11,10 +11,12 @@ use edgelogger_common::disk::parent;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{SourceKind, StreamDescriptor, StreamEndReason};
 
+use super::backlog::Backlog;
 use super::config::Start;
 use super::displaced::{Leaving, Listings};
 use super::files::FileId;
 use super::identity::Known;
+use super::reader::Place;
 use super::source::FileSource;
 use super::stat::{FileKey, FileStat, stat};
 use crate::checkpoint::StreamState;
@@ -190,19 +192,49 @@ fn is_on(dir: &Path, device: u64) -> bool {
     stat(dir).is_ok_and(|found| found.key.device == device)
 }
 
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Position {
     pub offset: u64,
     pub check: ContentCheck,
 }
 
-/// Where an earlier process had come to.
+/// The furthest that an earlier process had come to.
 pub(super) fn position(state: &StreamState) -> Position {
-    let check = match &state.resume {
+    match state.above.last() {
+        Some((range, resume)) => Position {
+            offset: range.end,
+            check: check_of(resume),
+        },
+        None => Position {
+            offset: state.acked_upto.max(state.descriptor.start),
+            check: check_of(&state.resume),
+        },
+    }
+}
+
+/// What an earlier process had put off: below [`position`], and not acknowledged. What it had skipped is left out.
+pub(super) fn backlog(state: &StreamState, stream_id: StreamId, skipped: Option<Position>) -> Backlog {
+    let mut backlog = Backlog::default();
+    let mut from = Position {
+        offset: state.acked_upto.max(state.descriptor.start),
+        check: check_of(&state.resume),
+    };
+    for (range, resume) in &state.above {
+        if let Some(skipped) = skipped.filter(|skipped| skipped.offset > from.offset) {
+            from = skipped;
+        }
+        backlog.push(Place::new(stream_id, from.offset, from.check), range.start);
+        from = Position {
+            offset: range.end,
+            check: check_of(resume),
+        };
+    }
+    backlog
+}
+
+fn check_of(resume: &Resume) -> ContentCheck {
+    match resume {
         Resume::Content(check) => *check,
         Resume::Nowhere | Resume::Cursor(_) => ContentCheck::default(),
-    };
-    Position {
-        offset: state.acked_upto.max(state.descriptor.start),
-        check,
     }
 }

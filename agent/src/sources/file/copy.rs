@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use edgelogger_common::disk::parent;
 
+use super::backlog::Backlog;
 use super::displaced::{Leaving, Listings};
 use super::files::{FileId, Tailer, Whereabouts};
 use super::identity::{FINGERPRINT_BYTES_MAX, Known, is_copy, is_rotated_name};
@@ -17,7 +18,13 @@ use crate::flow::ContentCheck;
 impl FileSource {
     /// The content of a file was replaced, but a copy lies beside it (`copytruncate`): its stream goes on in the copy,
     /// so that what was not read before the truncation is not lost. `false`: there is none.
-    pub(super) fn go_on_in_copy(&mut self, id: FileId, known: &Known, place: &Place) -> bool {
+    pub(super) fn go_on_in_copy(
+        &mut self,
+        id: FileId,
+        known: &Known,
+        place: &Place,
+        backlog: &Backlog,
+    ) -> bool {
         let Some(file) = self.files.get(id) else {
             return false;
         };
@@ -28,6 +35,7 @@ impl FileSource {
         };
         let mut copy = Tailer::new(name.clone(), path, &found, Whereabouts::Rotated);
         copy.place = Some(Place::new(place.stream_id, place.offset, place.check));
+        copy.backlog = backlog.clone();
         copy.fingerprint = Some(ContentCheck {
             len: known.fingerprint_len,
             crc32c: known.fingerprint_crc32c,
@@ -38,6 +46,7 @@ impl FileSource {
             self.status.update(copy, file);
         }
         self.enqueue(copy);
+        self.enqueue_backlog(copy);
         // Copies that were made after this one hold what was in the file since.
         let modified_ns = found.modified_ns;
         self.leaving.push(Leaving {

@@ -133,7 +133,7 @@ impl FileSource {
         let whole = file
             .place
             .as_ref()
-            .is_some_and(|place| !file.dirty && place.offset >= file.size);
+            .is_some_and(|place| !file.dirty && file.backlog.is_empty() && place.offset >= file.size);
         if let Some(descriptor) = &file.file {
             if file.is_gone() {
                 return;

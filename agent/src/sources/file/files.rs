@@ -7,6 +7,7 @@ use std::time::Duration;
 use edgelogger_common::stream::StreamId;
 use rustix::fd::OwnedFd;
 
+use super::backlog::Backlog;
 use super::identity::{Known, births_differ};
 use super::reader::Place;
 use super::stat::{FileKey, FileStat};
@@ -43,6 +44,10 @@ pub(super) struct Tailer {
     pub used: u64,
     /// Its stream; `None` before its first byte was seen.
     pub place: Option<Place>,
+    /// What of the stream is read later.
+    pub backlog: Backlog,
+    /// It is in the row of files with a backlog.
+    pub backlog_queued: bool,
     /// CRC32C of its first bytes, as its stream's descriptor has it.
     pub fingerprint: Option<ContentCheck>,
     /// The stream that its own continues.
@@ -82,6 +87,8 @@ impl Tailer {
             file: None,
             used: 0,
             place: None,
+            backlog: Backlog::default(),
+            backlog_queued: false,
             fingerprint: None,
             predecessor: None,
             missed: false,
@@ -122,7 +129,10 @@ impl Tailer {
 
     /// Is something known to be unread?
     pub fn has_unread(&self) -> bool {
-        self.dirty || self.queued || self.size > self.place.as_ref().map_or(0, |place| place.offset)
+        self.dirty
+            || self.queued
+            || !self.backlog.is_empty()
+            || self.size > self.place.as_ref().map_or(0, |place| place.offset)
     }
 }
 

@@ -1,26 +1,31 @@
 //! How streams end: replaced, handed over to a copy, deleted, held to the limit.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use edgelogger_common::block::ReceiptReason;
+use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::StreamEndReason;
 use rustix::fs::fstatvfs;
 
+use super::backlog::Backlog;
 use super::files::{FileId, Tailer, Whereabouts};
 use super::hold::{self, Fate, Held, HoldLimits, SWEEP_EVERY};
 use super::identity::Difference;
 use super::reader::{Place, Turn, receipt};
 use super::source::FileSource;
 use super::stat::stat_open;
-use crate::flow::{Resume, StreamClose};
+use crate::flow::{ContentCheck, Resume, StreamClose};
 
 impl FileSource {
     /// The file is not what was read before: its stream ends, and a new one begins at 0.
     pub(super) fn restart_stream(&mut self, id: FileId, difference: Difference) {
         let known = self.files.get(id).and_then(Tailer::known);
-        let place = self.files.get(id).and_then(|file| file.place.clone());
+        let file = self.files.get(id);
+        let place = file.and_then(|file| file.place.clone());
+        let backlog = file.map(|file| file.backlog.clone()).unwrap_or_default();
         let copied = match (known, place) {
-            (Some(known), Some(place)) => self.go_on_in_copy(id, &known, &place),
+            (Some(known), Some(place)) => self.go_on_in_copy(id, &known, &place, &backlog),
             _ => false,
         };
         if copied {
@@ -48,6 +53,7 @@ impl FileSource {
             .take()
             .map(|place| place.stream_id)
             .or(file.predecessor);
+        file.backlog = Backlog::default();
     }
 
     /// Ends a file's stream. What is known to have been there and was not read gets a receipt of `reason`.
@@ -76,6 +82,10 @@ impl FileSource {
             _ => file.size.max(place.seen).max(scanned),
         };
         file.predecessor = Some(place.stream_id);
+        let backlog = std::mem::take(&mut file.backlog);
+        for unread in backlog.ranges() {
+            self.lose(place.stream_id, unread, place.check, reason);
+        }
         self.end_at(&place, known, why, exact, reason);
     }
 
@@ -102,13 +112,8 @@ impl FileSource {
     }
 
     fn end_at(&mut self, place: &Place, size: u64, why: StreamEndReason, exact: bool, reason: ReceiptReason) {
-        if size > place.offset
-            && let Turn::Block { block, .. } = receipt(place.stream_id, place.offset, size, reason)
-        {
-            // The check is not of the bytes before the receipt's end, and is not meant to be: nothing is read behind it.
-            self.outbox.receipt(block, Resume::Content(place.check));
-            self.status
-                .count(|totals| totals.bytes_lost += size - place.offset);
+        if size > place.offset {
+            self.lose(place.stream_id, place.offset..size, place.check, reason);
         }
         self.outbox.end(StreamClose {
             stream_id: place.stream_id,
@@ -116,6 +121,16 @@ impl FileSource {
             exact,
             reason: why,
         });
+    }
+
+    /// Declares a range lost. The check is not of the bytes before its end, and is not meant to be: nothing is read
+    /// behind it.
+    fn lose(&mut self, stream_id: StreamId, range: Range<u64>, check: ContentCheck, reason: ReceiptReason) {
+        if let Turn::Block { block, .. } = receipt(stream_id, range.start, range.end, reason) {
+            self.outbox.receipt(block, Resume::Content(check));
+            self.status
+                .count(|totals| totals.bytes_lost += range.end - range.start);
+        }
     }
 
     /// The file is not followed any more.
@@ -162,7 +177,8 @@ impl FileSource {
             let unread = file
                 .place
                 .as_ref()
-                .map_or(file.size, |place| file.size.saturating_sub(place.offset));
+                .map_or(file.size, |place| file.size.saturating_sub(place.offset))
+                + file.backlog.bytes();
             tracing::warn!(
                 file = %file.name.display(), unread_bytes = unread,
                 "a deleted file was held open to the limit of bytes or time, and what was not read of it is lost; \

@@ -9,10 +9,10 @@ use std::time::Duration;
 use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{PositionUnit, SourceKind, StreamDescriptor};
-use memchr::memrchr;
 use rustix::fd::AsFd;
 
-use super::claim::{Position, position};
+use super::backlog::last_line_end;
+use super::claim::{Position, backlog, position};
 use super::error::FileSourceError;
 use super::files::{FileId, Whereabouts};
 use super::identity::{Difference, FINGERPRINT_BYTES_MAX, Known, compare, identity};
@@ -28,8 +28,6 @@ use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck, Resume};
 const INTAKE_MAX: usize = 1024;
 /// Pause after the checkpoints could not be written.
 const INTAKE_PAUSE: Duration = Duration::from_secs(5);
-/// Bytes before the end that are searched for the last line feed, so that reading begins with a line.
-const LAST_LINE_BYTES_MAX: usize = 64 << 10;
 
 /// A stream's name; the path itself is in the descriptor, too, byte by byte.
 const NAME_BYTES_MAX: usize = 4096;
@@ -55,8 +53,8 @@ struct Earlier {
     state: StreamState,
     /// The bytes before where that process had come to.
     before: Vec<u8>,
-    /// Where it began to read, if it had come no further, and the check of the bytes before that.
-    skipped: Option<(u64, ContentCheck)>,
+    /// Where it began to read, if what it skipped is not acknowledged yet, and the check of the bytes before that.
+    skipped: Option<Position>,
 }
 
 impl Earlier {
@@ -65,11 +63,14 @@ impl Earlier {
         let window = u64::from(check.len).min(offset);
         let before = read_at(&file, offset - window, check.len as usize)?;
         let from = state.descriptor.skipped_upto;
-        let skipped = if offset < from && from <= size {
+        let skipped = if state.acked_upto < from && from <= size {
             let window = from.min(CONTENT_CHECK_BYTES_MAX.into());
             let tail = read_at(&file, from - window, CONTENT_CHECK_BYTES_MAX as usize)?;
             let tail = &tail[..tail.len().min(usize::try_from(window).unwrap_or(usize::MAX))];
-            Some((from, check_at_end_of(tail)))
+            Some(Position {
+                offset: from,
+                check: check_at_end_of(tail),
+            })
         } else {
             None
         };
@@ -248,24 +249,30 @@ impl FileSource {
                     let mut place = Place::new(stream_id, offset, check);
                     self.outbox.open(state.descriptor.clone());
                     // What was skipped at first stays skipped, though nobody acknowledged that yet.
-                    if let Some((from, check)) = skipped {
-                        let reason = ReceiptReason::TooOld;
-                        let block = Block::receipt(stream_id, false, offset, from, reason, 0, false);
+                    if let Some(Position { offset: from, check }) = skipped {
+                        let (reason, upto) = (ReceiptReason::TooOld, state.acked_upto);
+                        let block = Block::receipt(stream_id, false, upto, from, reason, 0, false);
                         self.outbox.receipt(block, Resume::Content(check));
-                        self.status.count(|totals| totals.bytes_skipped += from - offset);
-                        place = Place::new(stream_id, from, check);
+                        self.status.count(|totals| totals.bytes_skipped += from - upto);
+                        if from > offset {
+                            place = Place::new(stream_id, from, check);
+                        }
                     }
+                    let backlog = backlog(&state, stream_id, skipped);
                     if let Some(file) = self.files.get_mut(id) {
                         (file.size, file.modified_ns, file.place) =
                             (found.size, found.modified_ns, Some(place));
                         file.fingerprint = Some(fingerprint(&state.descriptor));
+                        file.backlog = backlog;
                         self.status.update(id, file);
                     }
                 }
                 Err(difference) => {
                     let known = Known::of(known, offset, check);
                     let place = Place::new(stream_id, offset, check);
-                    if difference != Difference::OtherFile && self.go_on_in_copy(id, &known, &place) {
+                    if difference != Difference::OtherFile
+                        && self.go_on_in_copy(id, &known, &place, &backlog(&state, stream_id, skipped))
+                    {
                         self.outbox.open(state.descriptor.clone());
                     } else {
                         self.end_lost(&state, difference.end_reason());
@@ -312,11 +319,10 @@ fn fingerprint(descriptor: &StreamDescriptor) -> ContentCheck {
 
 /// Where reading begins when the content is skipped: behind the last line feed, if there is one near the end.
 fn skip_to(file: impl AsFd, size: u64) -> io::Result<(u64, ContentCheck)> {
-    let len = usize::try_from(size)
-        .unwrap_or(usize::MAX)
-        .min(LAST_LINE_BYTES_MAX + CONTENT_CHECK_BYTES_MAX as usize);
-    let start = size - len as u64;
-    let tail = read_at(file, start, len)?;
-    let kept = memrchr(b'\n', &tail).map_or(tail.len(), |at| at + 1);
-    Ok((start + kept as u64, check_at_end_of(&tail[..kept])))
+    if let Some(end) = last_line_end(&file, size)? {
+        return Ok(end);
+    }
+    let window = size.min(CONTENT_CHECK_BYTES_MAX.into());
+    let tail = read_at(&file, size - window, CONTENT_CHECK_BYTES_MAX as usize)?;
+    Ok((size - window + tail.len() as u64, check_at_end_of(&tail)))
 }

@@ -13,6 +13,7 @@
 //! | `follow`, `displaced` | files that appear and move; those that are not at their path any more |
 //! | `identity`, `skip` | pure: is it the same file? is it a log at all? |
 //! | `intake`, `claim` | from a file to a stream: new, or one of an earlier process |
+//! | `backlog` | fresh lines first: what of a file is read later |
 //! | `copy` | `copytruncate` |
 //! | `serve` | who is read next, and what a turn means |
 //! | `reader`, `lines`, `long_line`, `buffer` | from bytes to blocks |
@@ -48,6 +49,7 @@
 //! held up. When the state can't be written, new files wait. When the ring is full, reading stops, and renames and
 //! deletions are still noticed. When inotify is exhausted or overflows, rescans find what it did not tell.
 
+mod backlog;
 mod buffer;
 mod claim;
 mod config;

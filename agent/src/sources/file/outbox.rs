@@ -51,7 +51,7 @@ impl Outbox {
                 Item::Open(descriptor) => SourceEvent::Open(descriptor),
                 Item::End(close) => SourceEvent::End(close),
                 Item::Receipt(block, resume) => match ring.try_acquire(block.encoded_len()) {
-                    Some(credit) => SourceEvent::Block(source_block(block, resume, credit)),
+                    Some(credit) => SourceEvent::Block(source_block(block, Lane::Live, resume, credit)),
                     None => {
                         self.0.push_front(Item::Receipt(block, resume));
                         return Ok(false);
@@ -64,12 +64,15 @@ impl Outbox {
     }
 }
 
-/// Everything of a file is live for now. The catching up of a backlog (a file found far from its end when the agent
-/// starts) becomes `LANE_BACKFILL` here, once a stream can be read at two places.
-pub(super) const fn source_block(block: Block, resume: Resume, credit: CreditPermit) -> SourceBlock {
+pub(super) const fn source_block(
+    block: Block,
+    lane: Lane,
+    resume: Resume,
+    credit: CreditPermit,
+) -> SourceBlock {
     SourceBlock {
         block,
-        lane: Lane::Live,
+        lane,
         replayable: true,
         resume,
         credit,

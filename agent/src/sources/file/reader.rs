@@ -105,6 +105,8 @@ pub(super) struct Order {
     pub observed_time_ns: i64,
     /// Hand on an unfinished last line that ends here (as `Place::seen` said); it has waited long enough.
     pub finish_line_at: Option<u64>,
+    /// Read no further than this, which is behind a line feed.
+    pub end: Option<u64>,
 }
 
 /// Reads files in turn, with one set of buffers.
@@ -151,7 +153,11 @@ impl Reader {
         };
         let window = check.len as usize;
         let mut buffer = self.buffers.take();
-        read_some(&file, &mut buffer, from - u64::from(check.len))?;
+        let first = from - u64::from(check.len);
+        read_some(&file, &mut buffer, first)?;
+        if let Some(end) = order.end {
+            buffer.truncate(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
+        }
         let at_end = buffer.len() < buffer.capacity();
         let differs = if buffer.len() < window {
             Some(Difference::Shorter)
@@ -177,6 +183,7 @@ impl Reader {
             window,
             at_end,
             finish,
+            end: order.end,
             observed_time_ns: order.observed_time_ns,
         };
         if place.long_line.is_some() {
@@ -196,7 +203,8 @@ impl Reader {
             let mut check = check_at_end_of(&read.buffer[..read.window + hole]);
             let (start, mut end) = (place.offset, place.offset + hole as u64);
             if let Some(data_from) = data_behind(file, end).filter(|_| all && !at_end) {
-                (end, check) = (data_from, check_at_end_of(&ZEROES));
+                end = read.end.map_or(data_from, |end| end.min(data_from));
+                check = check_at_end_of(&ZEROES);
             }
             place.advance(end, check);
             place.in_hole = all;
@@ -356,6 +364,7 @@ struct Read {
     at_end: bool,
     /// An unfinished last line is handed on.
     finish: bool,
+    end: Option<u64>,
     observed_time_ns: i64,
 }
 

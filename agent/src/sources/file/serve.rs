@@ -3,16 +3,18 @@
 use std::io;
 use std::time::Duration;
 
+use edgelogger_proto::v1::Lane;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::error::Unreadable;
 use super::files::FileId;
+use super::identity::Difference;
 use super::outbox::source_block;
 use super::reader::{Order, Outcome, Turn};
 use super::source::FileSource;
 use super::stat::stat_open;
 use crate::flow::{Resume, SourceEvent};
-use crate::ring::Stopped;
+use crate::ring::{CreditPermit, Stopped};
 
 /// Turns between two looks at what happened: 4 MiB of reading, a few milliseconds.
 const TURNS_MAX: usize = 16;
@@ -21,6 +23,9 @@ const CREDIT_PAUSE: Duration = Duration::from_millis(1);
 const CREDIT_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// What a block occupies beside its bytes.
 const BLOCK_OVERHEAD_BYTES: usize = 512;
+
+/// While files have both, one turn in so many is for what was put off.
+const BACKLOG_TURN_EVERY: usize = 8;
 
 /// What one file's turn means for the loop.
 enum Served {
@@ -35,8 +40,21 @@ impl FileSource {
             self.no_credit();
             return Ok(false);
         }
-        for _ in 0..TURNS_MAX {
-            let Some(id) = self.queue.pop_front() else { break };
+        let mut backlog_waits = false;
+        for turn in 1..=TURNS_MAX {
+            let is_backlogs = self.queue.is_empty() || turn % BACKLOG_TURN_EVERY == 0;
+            if is_backlogs && !backlog_waits && !self.backlogs.is_empty() {
+                backlog_waits = !self.serve_backlog()?;
+                if !self.outbox.is_empty() {
+                    break;
+                }
+            }
+            let Some(id) = self.queue.pop_front() else {
+                if backlog_waits || self.backlogs.is_empty() {
+                    break;
+                }
+                continue;
+            };
             match self.serve_one(id)? {
                 Served::Done => self.credit_granted(),
                 Served::NoCredit => {
@@ -52,7 +70,9 @@ impl FileSource {
         if self.queue.is_empty() && self.outbox.is_empty() {
             self.credit_granted();
         }
+        self.backlog_pause = backlog_waits.then(|| next_pause(self.backlog_pause));
         let more = !self.queue.is_empty()
+            || !self.backlogs.is_empty() && !backlog_waits
             || !self.outbox.is_empty()
             || !self.displaced.is_empty()
             || !self.leaving.is_empty() && !self.waiting.is_undecided();
@@ -68,10 +88,7 @@ impl FileSource {
         if self.credit_pause.is_none() {
             self.status.count(|totals| totals.waits_for_credit = true);
         }
-        self.credit_pause = Some(
-            self.credit_pause
-                .map_or(CREDIT_PAUSE, |pause| CREDIT_PAUSE_MAX.min(pause * 2)),
-        );
+        self.credit_pause = Some(next_pause(self.credit_pause));
     }
 
     /// While nothing can be read, files that have something to be read are opened as far as descriptors reach, so
@@ -114,6 +131,8 @@ impl FileSource {
         if !self.open(id) {
             return Ok(Served::Done);
         }
+        self.put_off(id);
+        self.enqueue_backlog(id);
         let (now, wall_ns) = (self.clock.monotonic(), self.clock.wall_ns());
         let Some(file) = self.files.get_mut(id) else {
             return Ok(Served::Done);
@@ -124,6 +143,7 @@ impl FileSource {
         let order = Order {
             observed_time_ns: wall_ns,
             finish_line_at: file.finish_line_at.take(),
+            end: None,
         };
         let offset = place.offset;
         let outcome = match self.reader.turn(descriptor, place, order) {
@@ -144,6 +164,7 @@ impl FileSource {
                 debug_assert_eq!(block.header.stream_id, stream_id);
                 self.ring.push(SourceEvent::Block(source_block(
                     block,
+                    Lane::Live,
                     Resume::Content(check),
                     credit,
                 )))?;
@@ -161,6 +182,79 @@ impl FileSource {
             self.status.read_on(id, file, records, read_upto - offset);
         }
         Ok(Served::Done)
+    }
+
+    /// One turn of the file whose backlog is next. `false`: there is no credit that nobody else needs.
+    fn serve_backlog(&mut self) -> Result<bool, Stopped> {
+        let Some(&id) = self.backlogs.front() else {
+            return Ok(false);
+        };
+        if self.ring.is_full() {
+            return Ok(false);
+        }
+        let Some(credit) = self.ring.try_acquire_spare(self.reader.credit_bytes()) else {
+            return Ok(false);
+        };
+        self.backlogs.pop_front();
+        if let Some(file) = self.files.get_mut(id) {
+            file.backlog_queued = false;
+        }
+        // What can't be read now comes back when the file is next read at its place.
+        if self.open(id) && self.read_backlog(id, credit)? {
+            self.enqueue_backlog(id);
+        }
+        Ok(true)
+    }
+
+    /// `true`: it went well.
+    fn read_backlog(&mut self, id: FileId, mut credit: CreditPermit) -> Result<bool, Stopped> {
+        let observed_time_ns = self.clock.wall_ns();
+        let now = self.clock.monotonic();
+        let Some(file) = self.files.get_mut(id) else {
+            return Ok(false);
+        };
+        let (Some(descriptor), Some(span)) = (&file.file, file.backlog.front_mut()) else {
+            return Ok(false);
+        };
+        let order = Order {
+            observed_time_ns,
+            finish_line_at: None,
+            end: Some(span.end),
+        };
+        let from = span.place.offset;
+        let turn = match self.reader.turn(descriptor, &mut span.place, order) {
+            Ok(outcome) => outcome.turn,
+            Err(source) => {
+                self.failed(id, "read", source);
+                return Ok(false);
+            }
+        };
+        let (upto, check) = (span.place.offset, span.place.check);
+        file.backlog.trim();
+        (file.active, self.read_at) = (now, now);
+        let mut records = 0;
+        match turn {
+            Turn::Block { block, memory_bytes } => {
+                credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
+                records = u64::from(block.header.record_count);
+                let block = source_block(block, Lane::Backfill, Resume::Content(check), credit);
+                self.ring.push(SourceEvent::Block(block))?;
+            }
+            Turn::Progress => {}
+            Turn::Differs(difference) => {
+                self.restart_stream(id, difference);
+                return Ok(false);
+            }
+            // A span ends behind a line feed, so there is a line in it, or it is not what it was.
+            Turn::Nothing => {
+                self.restart_stream(id, Difference::OtherContent);
+                return Ok(false);
+            }
+        }
+        if let Some(file) = self.files.get(id) {
+            self.status.read_on(id, file, records, upto - from);
+        }
+        Ok(true)
     }
 
     /// What is known of the file after a turn: its length, whether anything is left, and whether its last line has
@@ -281,4 +375,8 @@ impl FileSource {
         file.error = Some(message);
         self.status.update(id, file);
     }
+}
+
+fn next_pause(pause: Option<Duration>) -> Duration {
+    pause.map_or(CREDIT_PAUSE, |pause| CREDIT_PAUSE_MAX.min(pause * 2))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use edgelogger_common::clock::Clock;
 
+use super::backlog::UNREAD_BYTES_MAX;
 use super::claim::Waiting;
 use super::config::{FileSourceConfig, LINE_BYTES_MAX_LEAST, LINE_BYTES_MAX_LIMIT};
 use super::displaced::Leaving;
@@ -63,11 +64,17 @@ pub struct FileSource {
     pub(super) intake_at: Duration,
     pub(super) reader: Reader,
     pub(super) queue: VecDeque<FileId>,
+    /// Files with a backlog, in turn.
+    pub(super) backlogs: VecDeque<FileId>,
+    /// What a log may be behind before its newest lines are read first.
+    pub(super) unread_bytes_max: u64,
     pub(super) timers: BTreeSet<(Duration, FileId)>,
     started: bool,
     rescan_at: Duration,
     pub(super) sweep_at: Duration,
     pub(super) credit_pause: Option<Duration>,
+    /// As `credit_pause`, of the backlog alone.
+    pub(super) backlog_pause: Option<Duration>,
     pub(super) turn: u64,
     /// When something was read last.
     pub(super) read_at: Duration,
@@ -114,11 +121,14 @@ impl FileSource {
             intake_at: Duration::ZERO,
             reader: Reader::new(config.line_bytes_max.as_usize()),
             queue: VecDeque::new(),
+            backlogs: VecDeque::new(),
+            unread_bytes_max: UNREAD_BYTES_MAX,
             timers: BTreeSet::new(),
             started: false,
             rescan_at: Duration::ZERO,
             sweep_at: Duration::ZERO,
             credit_pause: None,
+            backlog_pause: None,
             turn: 0,
             read_at: Duration::ZERO,
             file_system_bytes: HashMap::new(),
@@ -194,7 +204,7 @@ impl FileSource {
         }
         let now = self.clock.monotonic();
         let wait = until.saturating_sub(now);
-        match self.credit_pause {
+        match self.credit_pause.into_iter().chain(self.backlog_pause).min() {
             Some(pause) => wait.min(pause),
             None => {
                 if now.saturating_sub(self.read_at) >= BUFFERS_KEPT {

@@ -34,8 +34,10 @@ pub struct FileStatus {
     pub stream_id: Option<StreamId>,
     /// What it is doing.
     pub state: FileState,
-    /// Every position below was read.
+    /// Every position below was read, but for the backlog.
     pub read: u64,
+    /// Bytes below that are read later, because fresh lines go first.
+    pub backlog: u64,
     /// Its length as last seen.
     pub size: u64,
     /// A descriptor is held.
@@ -119,6 +121,7 @@ impl FileSourceStatus {
             Some(status) if status.error.is_none() && file.error.is_none() && status.stream_id.is_some() => {
                 status.read = file.place.as_ref().map_or(0, |place| place.offset);
                 status.size = file.size;
+                status.backlog = file.backlog.bytes();
                 status.open = file.file.is_some();
             }
             _ => {
@@ -156,6 +159,7 @@ fn describe(file: &Tailer) -> FileStatus {
             Whereabouts::Included => FileState::Following,
         },
         read: file.place.as_ref().map_or(0, |place| place.offset),
+        backlog: file.backlog.bytes(),
         size: file.size,
         open: file.file.is_some(),
         error: file.error.clone(),

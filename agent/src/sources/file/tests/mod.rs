@@ -1,6 +1,7 @@
 //! Real files in temporary directories. The source is driven step by step: the kernel queues its events before the
 //! operation that causes them returns, so nothing here waits for time to pass but the injected clock.
 
+mod backlog;
 mod content;
 mod paths;
 mod property;
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use edgelogger_common::block::{BlockView, LogRow, Receipt, ReceiptReason};
 use edgelogger_common::clock::ManualClock;
 use edgelogger_common::disk::OsDisk;
+use edgelogger_common::range_set::RangeSet;
 use edgelogger_common::stream::StreamId;
-use edgelogger_proto::v1::{StreamDescriptor, StreamEndReason};
+use edgelogger_proto::v1::{Lane, StreamDescriptor, StreamEndReason};
 
 use super::*;
 use crate::checkpoint::{Checkpoints, Durability};
@@ -31,14 +33,26 @@ use crate::ring::{Popped, RESERVE_BYTES_DEFAULT, Ring, RingLimits};
 #[derive(Debug)]
 struct Arrived {
     descriptor: StreamDescriptor,
-    /// End of the last block.
+    /// End of the furthest block.
     end: u64,
+    /// What has come.
+    ranges: RangeSet,
+    /// Start of each block above all before it, and how many rows had come then.
+    starts: BTreeMap<u64, usize>,
     rows: Vec<LogRow>,
     receipts: Vec<(u64, u64, ReceiptReason)>,
     closed: Option<StreamClose>,
 }
 
 impl Arrived {
+    /// Number of rows below a position.
+    fn row_before(&self, position: u64) -> usize {
+        self.starts
+            .range(position..)
+            .next()
+            .map_or(self.rows.len(), |(_, row)| *row)
+    }
+
     fn lines(&self) -> Vec<String> {
         self.rows
             .iter()
@@ -62,6 +76,8 @@ struct World {
     /// Acknowledge what arrives?
     acks: bool,
     limits: RingLimits,
+    /// As `FileSource::unread_bytes_max`.
+    unread_bytes_max: u64,
 }
 
 impl World {
@@ -87,6 +103,7 @@ impl World {
             arrived: BTreeMap::new(),
             acks: true,
             limits: RingLimits::default(),
+            unread_bytes_max: super::backlog::UNREAD_BYTES_MAX,
         }
     }
 
@@ -152,7 +169,9 @@ impl World {
             self.clock.clone(),
             &own,
         );
-        self.source = Some(source.unwrap());
+        let mut source = source.unwrap();
+        source.unread_bytes_max = self.unread_bytes_max;
+        self.source = Some(source);
         self.checkpoints = Some(checkpoints);
     }
 
@@ -197,6 +216,12 @@ impl World {
                     let arrived = self.arrived.get_mut(&close.stream_id).expect("opened before");
                     assert!(arrived.closed.is_none(), "ended twice: {close:?}");
                     assert!(close.size >= arrived.end, "{close:?} ends before its last block");
+                    let start = arrived.descriptor.start;
+                    assert_eq!(
+                        arrived.ranges.missing_in(start..close.size).next(),
+                        None,
+                        "{close:?} leaves a hole"
+                    );
                     arrived.closed = Some(close);
                 }
             }
@@ -216,6 +241,8 @@ impl World {
             Arrived {
                 descriptor,
                 end: start,
+                ranges: RangeSet::new(),
+                starts: BTreeMap::new(),
                 rows: Vec::new(),
                 receipts: Vec::new(),
                 closed: None,
@@ -227,15 +254,31 @@ impl World {
         let header = &block.block.header;
         let arrived = self.arrived.get_mut(&header.stream_id).expect("opened before");
         assert!(arrived.closed.is_none(), "a block behind the end");
-        assert_eq!(
-            header.start, arrived.end,
-            "blocks of {} follow each other",
-            arrived.descriptor.name
+        let range = header.start..header.end;
+        let is_new = arrived
+            .ranges
+            .missing_in(range.clone())
+            .eq(std::iter::once(range.clone()));
+        assert!(is_new, "{range:?} of {} comes once", arrived.descriptor.name);
+        arrived.ranges.insert(range.clone()).unwrap();
+        let is_live = block.lane == Lane::Live && header.record_count > 0;
+        assert!(
+            !is_live || range.start >= arrived.end,
+            "live lines are read forwards"
         );
         assert!(block.replayable);
-        arrived.end = header.end;
+        arrived.end = arrived.end.max(range.end);
         match block.block.view().unwrap() {
-            BlockView::Log(view) => arrived.rows.extend(view.rows()),
+            BlockView::Log(view) => {
+                let at = arrived.row_before(range.start);
+                let rows: Vec<LogRow> = view.rows().collect();
+                arrived
+                    .starts
+                    .range_mut(range.start..)
+                    .for_each(|(_, row)| *row += rows.len());
+                arrived.starts.insert(range.start, at);
+                arrived.rows.splice(at..at, rows);
+            }
             BlockView::Receipt(_, receipts) => {
                 let receipts = receipts
                     .iter()
@@ -253,6 +296,18 @@ impl World {
                 resume: block.resume.clone(),
             });
         }
+    }
+
+    /// What came of a stream from a position on may come again.
+    fn forget(&mut self, stream: usize, from: u64) {
+        let arrived = self.arrived.get_mut(&self.streams[stream]).unwrap();
+        let whole = arrived.ranges.missing_in(0..from).next().is_none();
+        assert!(whole, "only a prefix can be kept");
+        arrived.ranges = RangeSet::new();
+        if from > 0 {
+            arrived.ranges.insert(0..from).unwrap();
+        }
+        arrived.end = from;
     }
 
     /// The n-th stream that was announced.

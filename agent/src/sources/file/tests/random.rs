@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::super::backlog::UNREAD_BYTES_MAX;
 use super::property::cases;
 use super::*;
 
@@ -31,6 +32,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => (0usize..20).prop_map(Step::Starve),
     ]
+}
+
+/// Small enough that nearly everything is put off, or so large that nothing is.
+fn behind() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(100), Just(UNREAD_BYTES_MAX)]
 }
 
 struct Log {
@@ -114,7 +120,8 @@ fn is_followable(steps: &[Step]) -> bool {
     true
 }
 
-fn exactly_once(steps: &[Step]) {
+/// `unread_bytes_max`: how far behind a log is read in order.
+fn exactly_once(steps: &[Step], unread_bytes_max: u64) {
     let mut log = Log {
         world: World::new(),
         next: 0,
@@ -125,6 +132,7 @@ fn exactly_once(steps: &[Step]) {
         slots: 4,
         bytes: 512 << 10,
     };
+    log.world.unread_bytes_max = unread_bytes_max;
     log.world.write("a.log", "");
     log.world.start();
     for step in steps {
@@ -143,27 +151,34 @@ proptest! {
     #![proptest_config(cases(64))]
 
     #[test]
-    fn renames_lose_nothing_and_repeat_nothing(steps in proptest::collection::vec(step(), 1..40)) {
+    fn renames_lose_nothing_and_repeat_nothing(
+        steps in proptest::collection::vec(step(), 1..40),
+        unread_bytes_max in behind(),
+    ) {
         let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::CopyTruncate)).collect();
-        exactly_once(&steps);
+        exactly_once(&steps, unread_bytes_max);
     }
 
     #[test]
     fn copies_and_renames_that_are_seen_lose_nothing_and_repeat_nothing(
-        steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40)
+        steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40),
+        unread_bytes_max in behind(),
     ) {
         if is_followable(&steps) {
-            exactly_once(&steps);
+            exactly_once(&steps, unread_bytes_max);
         }
     }
 }
 
 #[test]
 fn a_copy_is_found_after_a_restart() {
-    exactly_once(&[
-        Step::Append(1),
-        Step::Restart,
-        Step::Append(1),
-        Step::CopyTruncate,
-    ]);
+    exactly_once(
+        &[
+            Step::Append(1),
+            Step::Restart,
+            Step::Append(1),
+            Step::CopyTruncate,
+        ],
+        UNREAD_BYTES_MAX,
+    );
 }

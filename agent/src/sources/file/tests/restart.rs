@@ -26,7 +26,7 @@ fn what_was_not_acknowledged_is_read_again_at_the_same_positions() {
     world.settle();
     world.stop();
     // The collector has both; the agent knows of one only.
-    world.arrived.get_mut(&world.streams[0]).unwrap().end = 4;
+    world.forget(0, 4);
     world.start();
     assert_eq!(world.lines(), [lines(&["one", "two", "two"])]);
     assert_eq!(world.stream(0).end, 8);
@@ -188,7 +188,7 @@ fn what_was_skipped_stays_skipped_though_nobody_acknowledged_it() {
     world.start();
     world.stop();
     world.acks = true;
-    world.arrived.get_mut(&world.streams[0]).unwrap().end = 0;
+    world.forget(0, 0);
     world.append("a.log", " new\n");
     world.start();
     assert_eq!(world.lines(), [lines(&["half new"])]);
