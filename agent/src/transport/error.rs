@@ -113,9 +113,9 @@ impl ConnectError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Denied { status, .. } => *status < 500 && *status != 429,
-            Self::TokenFile { .. } | Self::NoToken | Self::TokenUnreadable | Self::Ca(_) | Self::Tls(_) => {
-                true
-            }
+            Self::TokenFile { .. } | Self::NoToken | Self::TokenUnreadable | Self::Ca(_) => true,
+            // A proxy whose collector is away accepts connections and closes them.
+            Self::Tls(explanation) => explanation.code != error_code::NOT_TLS,
             _ => false,
         }
     }

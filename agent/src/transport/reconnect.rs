@@ -1,14 +1,19 @@
 //! When to connect again. Pure: time and randomness come in.
 //!
-//! A quarter of the outage so far is the ceiling of the random delay, between 1 s and 60 s: after an outage of at most
-//! 20 s new data flows within 5 s of its healing; after a long one an agent asks about twice a minute, and 50,000
-//! agents spread their attempts over a minute.
+//! A quarter of the outage so far is the ceiling of the random delay, from 1 s to 4 s: however long the outage was, new
+//! data flows within 5 s of its healing. A collector of many agents says how long they should take to come back
+//! together (`reconnect_spread`), and four times that is the ceiling, up to 60 s: 50,000 agents spread their attempts
+//! over a minute.
 
 use std::time::Duration;
 
 /// The ceiling begins here.
 pub const CEILING_MIN: Duration = Duration::from_secs(1);
-/// And ends here.
+/// And ends here in a small fleet,
+pub const CEILING_SMALL_FLEET: Duration = Duration::from_secs(4);
+/// or at so many times the spread,
+const SPREADS: u32 = 4;
+/// or here.
 pub const CEILING_MAX: Duration = Duration::from_secs(60);
 /// The ceiling is this part of the outage.
 const OUTAGE_PARTS: u32 = 4;
@@ -42,12 +47,16 @@ impl Backoff {
             Some(since) => {
                 let outage = now.saturating_sub(since);
                 (outage / OUTAGE_PARTS)
-                    .clamp(CEILING_MIN, CEILING_MAX)
+                    .clamp(CEILING_MIN, self.ceiling_max())
                     .mul_f64(random)
             }
         };
         self.since.get_or_insert(now);
         (asked + jitter).max(DELAY_MIN)
+    }
+
+    fn ceiling_max(&self) -> Duration {
+        (self.spread * SPREADS).clamp(CEILING_SMALL_FLEET, CEILING_MAX)
     }
 }
 
@@ -85,13 +94,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn delays_stay_within_a_quarter_of_the_outage(outage in 0u64..100_000, random in 0.0f64..1.0) {
+        fn delays_stay_within_a_quarter_of_the_outage(
+            outage in 0u64..100_000,
+            random in 0.0f64..1.0,
+            spread in 0u64..4000,
+        ) {
             let mut backoff = Backoff::default();
+            backoff.succeeded(secs(spread));
             backoff.delay(ZERO, ZERO, false, random);
             let delay = backoff.delay(secs(outage), ZERO, false, random);
             prop_assert!(delay >= DELAY_MIN && delay <= CEILING_MAX);
             prop_assert!(delay <= secs(outage / 4 + 1));
-            if outage <= 20 { prop_assert!(delay <= secs(5)); }
+            if outage <= 20 || spread <= 1 { prop_assert!(delay <= secs(5)); }
         }
     }
 }

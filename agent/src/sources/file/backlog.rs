@@ -1,14 +1,13 @@
 //! What of a file is read later, because fresh lines go first.
 //!
 //! ```text
-//!        acked │ read later, in the backfill lane      │ read next, live
-//!  ────────────┼───────────────────────────────────────┼──────────▶
-//!              └ first span: its place ... its end     └ the file's place, behind a line feed
+//!        acked │ read later, in the backfill lane │ the newest lines, read next, live
+//!  ────────────┼──────────────────────────────────┼──────────────────▶
+//!              └ first span: its place .. its end └ the file's place, behind a line feed
 //! ```
 //!
 //! A file that has more unread than [`UNREAD_BYTES_MAX`] (after an outage, or because it was long when it was found) is
-//! divided behind its last line feed: what is before is a **span** of the backlog, and reading goes on with the newest
-//! line. Each span has a check of the content before it, as every place has, so nothing is taken for granted when it is
+//! divided before its newest lines: what lies before them is a **span** of the backlog, and reading goes on with them. Each span has a check of the content before it, as every place has, so nothing is taken for granted when it is
 //! read at last. What of the spans is acknowledged the checkpoint keeps as ranges; after a restart its holes are the
 //! spans.
 
@@ -16,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
-use memchr::memrchr;
+use memchr::{memchr, memrchr};
 use rustix::fd::AsFd;
 
 use super::files::{FileId, Tailer, Whereabouts};
@@ -31,6 +30,8 @@ use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck};
 pub(super) const UNREAD_BYTES_MAX: u64 = 1 << 20;
 /// A file that was rotated away may be behind by this part of it: what is left of it is hardly fresh.
 const ROTATED_DIVISOR: u64 = 16;
+/// The newest lines are this part of what a log may be behind: what a person who looks at a log wants to see first.
+const NEWEST_DIVISOR: u64 = 16;
 /// Spans of one file. With this many it is read in order.
 const SPANS_MAX: usize = 8;
 /// Bytes before the end in which the last line feed is looked for.
@@ -112,7 +113,7 @@ impl Tailer {
 }
 
 impl FileSource {
-    /// Puts off what lies before the last line, where that is much. An error is left to the read that follows.
+    /// Puts off what lies before the newest lines, where that is much. An error is left to the read that follows.
     pub(super) fn put_off(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(id) else {
             return;
@@ -128,7 +129,7 @@ impl FileSource {
         {
             return;
         }
-        let Ok(Some((end, check))) = divide(descriptor, place) else {
+        let Ok(Some((end, check))) = divide(descriptor, place, self.unread_bytes_max / NEWEST_DIVISOR) else {
             return;
         };
         let newest = Place::new(place.stream_id, end, check);
@@ -149,17 +150,25 @@ impl FileSource {
     }
 }
 
-/// Where the newest line of a file ends, if the file still is what was read. The content is compared last: what was
-/// truncated and has grown again before the end was looked for is noticed here, later by the next read.
-fn divide(file: impl AsFd, place: &Place) -> io::Result<Option<(u64, ContentCheck)>> {
+/// Where the newest lines of a file begin, if it still is what was read. The content is compared last: what was
+/// truncated and has grown again before that is noticed here, later by the next read.
+fn divide(file: impl AsFd, place: &Place, newest_bytes: u64) -> io::Result<Option<(u64, ContentCheck)>> {
     let size = stat_open(&file)?.size;
-    let Some((end, check)) = last_line_end(&file, size)?.filter(|(end, _)| *end > place.offset) else {
+    let newest = size.saturating_sub(newest_bytes);
+    let from = newest.saturating_sub(CONTENT_CHECK_BYTES_MAX.into());
+    let tail = read_at(&file, from, usize::try_from(size - from).unwrap_or(usize::MAX))?;
+    let skipped = usize::try_from(newest - from)
+        .unwrap_or(usize::MAX)
+        .min(tail.len());
+    let Some(line_feed) = memchr(b'\n', &tail[skipped..]) else {
         return Ok(None);
     };
+    let content = &tail[..=skipped + line_feed];
+    let end = from + content.len() as u64;
     let window = u64::from(place.check.len);
     let before = read_at(&file, place.offset - window, place.check.len as usize)?;
     let is_same = before.len() == place.check.len as usize && crc32c::crc32c(&before) == place.check.crc32c;
-    Ok(is_same.then_some((end, check)))
+    Ok((is_same && end > place.offset).then(|| (end, check_at_end_of(content))))
 }
 
 #[cfg(test)]

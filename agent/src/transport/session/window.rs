@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// What waits in the line beyond what an ack takes: the longest that a fresh line is held up by what was sent before
 /// it, and the longest that the line may take no data from us before it runs dry.
-const AHEAD: Duration = Duration::from_secs(1);
-/// Before anything was measured: 2 s of a line of 1 Mbit/s.
-const INITIAL_BYTES: u64 = 256 << 10;
+const AHEAD: Duration = Duration::from_millis(500);
+/// Before anything was measured: 1 s of a line of 1 Mbit/s.
+const INITIAL_BYTES: u64 = 128 << 10;
 /// Never less: one batch on a slow line.
 const WINDOW_BYTES_MIN: u64 = 32 << 10;
 /// Acks are counted together for this long, because one batch says little about a rate.
