@@ -3,14 +3,17 @@
 //! ```text
 //! ingest ──Submission──> log ──DurableEnd──> sinks ──SinkProgress──> log (retention), health
 //!        <───Verdict────
+//!        ──Claim──> ledger ──Submission──> log
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edgelogger_common::error_code::ErrorCode;
+use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{LogEntry, log_entry};
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
@@ -169,6 +172,19 @@ impl DurableEnd {
         }
         *end
     }
+}
+
+/// Positions that somebody knows to be acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose.
+    pub agent: Arc<str>,
+    /// Of which stream.
+    pub stream_id: StreamId,
+    /// Which.
+    pub ranges: Vec<Range<u64>>,
+    /// Those below it were acknowledged by another log.
+    pub other_log_upto: u64,
 }
 
 /// Does the log wait for a sink?

@@ -14,7 +14,7 @@ use edgelogger_common::disk::{DiskLock, OsDisk};
 use edgelogger_common::error_code::{self, ErrorCode};
 use edgelogger_common::segment::LogView;
 use edgelogger_common::tls::FloorTime;
-use edgelogger_store::{EmbeddedStore, Store, StoreError, StoreOptions};
+use edgelogger_store::{EmbeddedStore, LogGapKind, Missed, Store, StoreError, StoreOptions};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use crate::health::{Health, HealthReport, HealthVerdict, Problem, SinkReport, rf
 use crate::ingest::{
     Budget, Counts, Heads, IngestContext, IngestError, IngestListener, KnownStreams, Registry, Validator,
 };
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Settler};
 use crate::log::{EmbeddedLog, LogOpenError, LogSettings, LogStatus, OpenedLog};
 use crate::setup::{self, DataDir, Keys, SetupError};
 use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSink};
@@ -205,6 +205,12 @@ impl Stages {
             self.certificate
                 .keep_current(Arc::clone(&self.health), stop_ingest.clone()),
         );
+        let settler = Settler::new(
+            Arc::clone(&self.store),
+            Arc::clone(&source.ingest),
+            self.log.view.clone(),
+        );
+        sessions.spawn(settler.run(stop_ingest.clone()));
         requests.spawn(api.serve(api_context, stop_api.clone()));
         RunningCollector {
             ingest_addr,
@@ -304,6 +310,13 @@ fn prepare_sinks(
 ) -> Result<Vec<PreparedSink>, StartError> {
     let end = view.durable_end();
     if store.cursor() == 0 && config.store.start == Start::Now {
+        store.step_over(&Missed {
+            entries: 1..end,
+            kind: LogGapKind::Skipped,
+            what: "the store began behind them: start = \"now\" in [store]",
+            dead_letter: None,
+            records: 0,
+        });
         store.skip(end.saturating_sub(1));
         // Before anything is acknowledged: a crash must not skip what came after this start.
         store.flush()?;

@@ -173,6 +173,8 @@ codes! {
         "Correct the query as the message says.";
     NOT_FOUND = "E0507", "there is nothing at this address",
         "The API answers GET /api/v1/logs, POST /api/v1/sql, GET /api/v1/ledger, /health, /livez and /readyz; agents connect to /v1/session on the ingest port.";
+    CONFLICT = "E0508", "a request is refused as things are",
+        "The message says what stands against it, and how to do it all the same.";
 
     FILE_UNREADABLE = "E0601", "a source file cannot be read",
         "Give the agent's user read access (group adm for most of /var/log), or exclude the file.";

@@ -231,6 +231,25 @@ fn log_entry() -> LogEntry {
     }
 }
 
+/// Entries that came later than the first ones.
+fn write_off() -> LogEntry {
+    let stream = StreamWriteOff {
+        stream_id: id(1),
+        ranges: vec![Range { start: 10, end: 30 }],
+        closes: true,
+        size: 30,
+    };
+    LogEntry {
+        body: Some(log_entry::Body::WriteOff(WriteOff {
+            reason: WriteOffReason::Operator.into(),
+            why: "burnt down".into(),
+            declared_time_ns: 1_700_000_000_000_000_004,
+            streams: vec![stream],
+        })),
+        ..log_entry()
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -247,6 +266,13 @@ fn now() -> String {
 #[test]
 fn the_bytes_of_wire_v1_stay() {
     assert_eq!(now(), include_str!("golden/wire_v1.hex").trim_end());
+}
+
+#[test]
+fn the_bytes_of_a_write_off_stay() {
+    let bytes = write_off().encode_to_vec();
+    assert_eq!(hex(&bytes), include_str!("golden/write_off_v1.hex").trim_end());
+    assert_eq!(LogEntry::decode(Bytes::from(bytes)), Ok(write_off()));
 }
 
 #[test]

@@ -13,30 +13,37 @@ use edgelogger_common::auth::{self, Audience};
 use super::ApiContext;
 use super::problem::Problem;
 
+/// Who asks, for the log: the subject of a token, or somebody on this machine.
+#[derive(Debug, Clone)]
+pub struct Caller(pub String);
+
 /// The middleware.
-pub async fn check(State(context): State<Arc<ApiContext>>, request: Request, next: Next) -> Response {
+pub async fn check(State(context): State<Arc<ApiContext>>, mut request: Request, next: Next) -> Response {
     let checked = if context.needs_token {
         check_token(request.headers(), &context)
     } else {
-        check_host(request.headers())
+        check_host(request.headers()).map(|()| "somebody on this machine".to_owned())
     };
     match checked {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(Caller(caller));
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check_token(headers: &HeaderMap, context: &ApiContext) -> Result<(), Problem> {
+fn check_token(headers: &HeaderMap, context: &ApiContext) -> Result<String, Problem> {
     let header = headers
         .get(header::AUTHORIZATION)
         .map(|value| value.to_str().unwrap_or("not ASCII"));
-    auth::verify(
+    let claims = auth::verify(
         auth::bearer(header)?,
         &context.keys,
         Audience::People,
         context.time.now_ns(),
     )?;
-    Ok(())
+    Ok(claims.sub)
 }
 
 fn check_host(headers: &HeaderMap) -> Result<(), Problem> {

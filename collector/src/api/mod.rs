@@ -5,6 +5,7 @@
 //! | `GET /api/v1/logs` | a page of log records |
 //! | `POST /api/v1/sql` | rows of one read-only statement |
 //! | `GET /api/v1/ledger` | what has become of every position of every stream |
+//! | `POST /api/v1/ledger/close` | an operator closes the streams of a dead machine |
 //! | `GET /health` | verdict, problems, counts that balance |
 //! | `GET /livez`, `GET /readyz` | for supervisors |
 //!
@@ -124,6 +125,7 @@ fn router(context: Arc<ApiContext>) -> Router {
         .route("/api/v1/logs", get(logs::logs))
         .route("/api/v1/sql", post(sql::sql))
         .route("/api/v1/ledger", get(ledger::ledger))
+        .route("/api/v1/ledger/close", post(ledger::close))
         .route("/health", get(status::health))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&context), guard::check));
     Router::new()

@@ -35,6 +35,24 @@ impl Problem {
         }
     }
 
+    /// A request that is understood, and is not carried out as things are.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            code: error_code::CONFLICT,
+            detail: detail.into(),
+        }
+    }
+
+    /// Not now.
+    pub fn unavailable(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code,
+            detail: detail.into(),
+        }
+    }
+
     /// A request that came under a foreign name.
     pub fn misdirected(detail: impl Into<String>) -> Self {
         Self {

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{ApiClient, ClientArguments};
-use super::{CliError, runtime, table};
+use super::{CliError, close, runtime, table};
 use crate::ledger::State;
 use crate::text::harmless;
 
@@ -20,19 +20,24 @@ Examples:
     edgelogger-collector ledger --state lost
   What was still to come from machines that fell silent?
     edgelogger-collector ledger --state unknown
+  machine-17 burnt down: do not wait for what it had (first look, then do it):
+    edgelogger-collector ledger close --machine machine-17 --reason \"burnt down\" --dry-run
   For scripts:
     edgelogger-collector ledger --json | jq '.streams[] | select(.positions.lost > 0)'";
 
 #[derive(Debug, Args)]
-#[command(before_help = EXAMPLES, after_help = "\
+#[command(args_conflicts_with_subcommands = true, before_help = EXAMPLES, after_help = "\
 States of a position:
   stored   a row of the store
   durable  in the commit log, the store is behind
   pending  not here yet; its agent is connected and has it
   unknown  not here; its agent is silent since it told of it
-  dropped  never a row, by policy, and its agent said so
-  lost     never a row, and its agent said why")]
+  dropped  never a row, by policy
+  dead_lettered  can't be a row; kept aside in the collector's folder
+  lost     never a row, and it is said why")]
 pub(super) struct LedgerArguments {
+    #[command(subcommand)]
+    action: Option<LedgerAction>,
     /// Only this machine (* and ? stand for any text and any character)
     #[arg(short, long, value_name = "NAME")]
     machine: Option<String>,
@@ -70,7 +75,16 @@ pub(super) struct LedgerArguments {
     client: ClientArguments,
 }
 
+#[derive(Debug, Subcommand)]
+enum LedgerAction {
+    /// Close the streams of a dead machine: what has not arrived is lost, for the reason given
+    Close(close::CloseArguments),
+}
+
 pub(super) fn run(arguments: &LedgerArguments) -> Result<ExitCode, CliError> {
+    if let Some(LedgerAction::Close(arguments)) = &arguments.action {
+        return close::run(arguments);
+    }
     let client = ApiClient::new(&arguments.client)?;
     let answer = runtime()?.block_on(client.get("/api/v1/ledger", &arguments.query()))?;
     let text = if arguments.json {
@@ -122,6 +136,7 @@ fn screen(answer: &Value, with_ranges: bool) -> String {
     if with_ranges {
         streams.iter().for_each(|stream| ranges(&mut out, stream));
     }
+    log_gaps(&mut out, &answer["log_gaps"]);
     let (shown, count) = (streams.len() as u64, number(&answer["count"]));
     let _ = writeln!(
         out,
@@ -162,9 +177,10 @@ fn row(stream: &Value) -> Vec<Value> {
 fn notes(stream: &Value) -> String {
     let positions = &stream["positions"];
     let mut notes = Vec::new();
-    for state in ["lost", "dropped"] {
+    for state in ["lost", "dead_lettered", "dropped"] {
         if number(&positions[state]) > 0 {
-            notes.push(format!("{state} {}", by_reason(stream, state)));
+            let state_words = state.replace('_', "-");
+            notes.push(format!("{state_words} {}", by_reason(stream, state)));
         }
     }
     if number(&positions["unknown"]) > 0 {
@@ -190,12 +206,12 @@ fn notes(stream: &Value) -> String {
 
 /// `10 truncated, 5 rotated`.
 fn by_reason(stream: &Value, state: &str) -> String {
-    let mut sums: Vec<(&str, u64)> = Vec::new();
+    let mut sums: Vec<(String, u64)> = Vec::new();
     for gap in stream["gaps"].as_array().into_iter().flatten() {
         if gap["state"] != state {
             continue;
         }
-        let reason = gap["reason"].as_str().unwrap_or("?");
+        let reason = reason_words(gap);
         let positions = number(&gap["end"]).saturating_sub(number(&gap["start"]));
         match sums.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, sum)) => *sum += positions,
@@ -204,6 +220,32 @@ fn by_reason(stream: &Value, state: &str) -> String {
     }
     let words = sums.iter().map(|(reason, sum)| format!("{sum} {reason}"));
     words.collect::<Vec<_>>().join(", ")
+}
+
+/// The reason of a gap; what was declared here, with the words of whoever declared it.
+fn reason_words(gap: &Value) -> String {
+    let reason = gap["reason"].as_str().unwrap_or("?");
+    let words = match reason {
+        "operator" => "closed by operator",
+        "log_damaged" => "damaged in the collector's log",
+        "other_log" => "acknowledged by another log",
+        _ => return harmless(reason).into_owned(),
+    };
+    let note = harmless(gap["note"].as_str().unwrap_or("no reason given")).into_owned();
+    let declared = gap["declared"].as_str().unwrap_or("?");
+    format!("{words} ({note}, {declared})")
+}
+
+/// What of the log never came to the store.
+fn log_gaps(out: &mut String, gaps: &Value) {
+    for gap in gaps.as_array().into_iter().flatten() {
+        let _ = writeln!(
+            out,
+            "\ncommit log: {}, noted {}",
+            harmless(gap["what"].as_str().unwrap_or("?")),
+            gap["noted"].as_str().unwrap_or("?"),
+        );
+    }
 }
 
 fn ranges(out: &mut String, stream: &Value) {
@@ -229,8 +271,8 @@ fn ranges(out: &mut String, stream: &Value) {
             end.saturating_sub(start),
             text(&stream["unit"]),
         );
-        if let Some(reason) = gap["reason"].as_str() {
-            let _ = write!(out, "  {reason}");
+        if gap["reason"].is_string() {
+            let _ = write!(out, "  {}", reason_words(gap));
         }
         if let Some(records) = gap["records"].as_u64() {
             let _ = write!(out, ", {records} records");
@@ -243,11 +285,19 @@ fn ranges(out: &mut String, stream: &Value) {
 }
 
 fn counts(positions: &Value) -> String {
-    let states = ["stored", "durable", "pending", "unknown", "dropped", "lost"];
+    let states = [
+        "stored",
+        "durable",
+        "pending",
+        "unknown",
+        "dropped",
+        "dead_lettered",
+        "lost",
+    ];
     let words = states
         .iter()
         .filter(|state| **state == "stored" || number(&positions[**state]) > 0)
-        .map(|state| format!("{} {state}", positions[*state]));
+        .map(|state| format!("{} {}", positions[*state], state.replace('_', "-")));
     words.collect::<Vec<_>>().join(", ")
 }
 
@@ -264,20 +314,29 @@ mod tests {
         let answer = json!({
             "count": 2,
             "positions": {"stored": 85, "durable": 0, "pending": 5, "unknown": 0, "dropped": 0, "lost": 10},
+            "log_gaps": [{"start": 4, "end": 5, "state": "lost", "noted": "T", "what": "entries 4 to 4 never came"}],
             "streams": [
                 {
                     "machine": "m\u{1b}1", "source": "/a.log", "generation": 2, "stored_upto": 95, "size": 100,
                     "unit": "bytes", "stream_id": "ab", "lag_s": 3,
-                    "positions": {"stored": 85, "durable": 0, "pending": 5, "unknown": 0, "dropped": 0, "lost": 10},
+                    "positions": {"stored": 85, "durable": 0, "pending": 5, "unknown": 0, "dropped": 0, "lost": 20},
                     "gaps": [
                         {"start": 20, "end": 30, "state": "lost", "reason": "truncated"},
+                        {"start": 40, "end": 50, "state": "lost", "reason": "operator", "note": "burnt\ndown", "declared": "T"},
                         {"start": 95, "end": 100, "state": "pending"},
                     ],
                 },
             ],
         });
         let text = screen(&answer, true);
-        assert!(text.contains("lost 10 truncated; pending 5"), "{text}");
+        assert!(
+            text.contains("lost 10 truncated, 10 closed by operator (burnt"),
+            "{text}"
+        );
+        assert!(
+            text.contains("commit log: entries 4 to 4 never came, noted T"),
+            "{text}"
+        );
         assert!(text.contains("lost     [20, 30)  10 bytes  truncated"), "{text}");
         assert!(
             text.contains("2 streams, 1 shown: 85 stored, 5 pending, 10 lost"),

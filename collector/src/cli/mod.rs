@@ -6,11 +6,12 @@
 //! | `token.rs` | `token create` |
 //! | `logs.rs` | `logs` |
 //! | `sql.rs`, `table.rs` | `sql` |
-//! | `ledger.rs` | `ledger` |
+//! | `ledger.rs`, `close.rs` | `ledger`, `ledger close` |
 //! | `status.rs` | `status` |
 //! | `client.rs` | the HTTP side of the last four |
 
 mod client;
+mod close;
 mod ledger;
 mod logs;
 mod run;

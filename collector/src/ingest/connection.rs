@@ -163,23 +163,25 @@ where
     lease.status.told_time(greeting.clock_ns, context.clock.wall_ns());
     let agent: Arc<str> = greeting.identity.agent_id.as_str().into();
     let (known, descriptors) = context.known.answer(&agent, &greeting.streams);
+    let of_other_log = is_of_other_log(context, &greeting);
     context
         .heads
-        .told(&agent, &greeting.streams, context.clock.wall_ns());
-    note_log_change(context, &greeting);
+        .greeted(&agent, &greeting.streams, of_other_log, context.clock.wall_ns());
     let answer = welcome_frame(context, greeting.protocol, known, window.limit());
     let core = Session::new(greeting.identity, window, descriptors, &greeting.streams);
     send(socket, Body::Welcome(answer)).await.map_err(|_| None)?;
     Ok(Established { lease, core, agent })
 }
 
-fn note_log_change(context: &IngestContext, greeting: &Greeting) {
-    if !greeting.last_log_id.is_empty() && greeting.last_log_id != context.log.log_id[..] {
+fn is_of_other_log(context: &IngestContext, greeting: &Greeting) -> bool {
+    let is_other = !greeting.last_log_id.is_empty() && greeting.last_log_id != context.log.log_id[..];
+    if is_other {
         tracing::warn!(
             agent = greeting.identity.agent_id,
             "this agent sent to another commit log before; what that log acknowledged is not sent again"
         );
     }
+    is_other
 }
 
 fn welcome_frame(

@@ -3,43 +3,62 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::StreamHead;
 use parking_lot::Mutex;
 
 use super::known::KNOWN_STREAMS_MAX;
+use crate::flow::Claim;
 
 /// The head of one stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Head {
     /// Every position below was read.
     pub read: u64,
     /// The end of the source as the agent last saw it.
     pub size: u64,
+    /// Every position below is acknowledged, as far as the agent knows.
+    pub acked: u64,
+    /// What of that another log than this one acknowledged.
+    pub other_log_upto: u64,
     /// When the agent said so, by the collector's clock, ns UTC.
     pub told_ns: i64,
 }
 
 /// Of all streams. Those that were told least recently are forgotten.
 #[derive(Debug, Default)]
-pub struct Heads(Mutex<HashMap<(Arc<str>, StreamId), Head>>);
+pub struct Heads {
+    table: Mutex<HashMap<(Arc<str>, StreamId), Head>>,
+    version: AtomicU64,
+}
 
 impl Heads {
-    /// An agent said it.
+    /// An agent said it, in a heartbeat.
     pub fn told(&self, agent: &Arc<str>, heads: &[StreamHead], now_ns: i64) {
-        let mut table = self.0.lock();
+        self.put(agent, heads, false, now_ns);
+    }
+
+    /// An agent said it in its Hello; `of_other_log`: the last log it spoke to was another one.
+    pub fn greeted(&self, agent: &Arc<str>, heads: &[StreamHead], of_other_log: bool, now_ns: i64) {
+        self.put(agent, heads, of_other_log, now_ns);
+    }
+
+    fn put(&self, agent: &Arc<str>, heads: &[StreamHead], of_other_log: bool, now_ns: i64) {
+        let mut table = self.table.lock();
         for head in heads {
             let Ok(stream_id) = StreamId::try_from(head.stream_id.as_ref()) else {
                 continue;
             };
-            let told = Head {
-                read: head.read,
-                size: head.size,
-                told_ns: now_ns,
-            };
-            table.insert((Arc::clone(agent), stream_id), told);
+            let known = table.entry((Arc::clone(agent), stream_id)).or_default();
+            if of_other_log {
+                known.other_log_upto = head.acked;
+            }
+            (known.read, known.size, known.acked) = (head.read, head.size, head.acked);
+            known.told_ns = now_ns;
         }
+        self.version.fetch_add(1, Ordering::Relaxed);
         if table.len() > KNOWN_STREAMS_MAX {
             let mut times: Vec<i64> = table.values().map(|head| head.told_ns).collect();
             times.sort_unstable();
@@ -51,7 +70,27 @@ impl Heads {
     /// The last word on a stream.
     #[must_use]
     pub fn of(&self, agent: &Arc<str>, stream_id: StreamId) -> Option<Head> {
-        self.0.lock().get(&(Arc::clone(agent), stream_id)).copied()
+        self.table.lock().get(&(Arc::clone(agent), stream_id)).copied()
+    }
+
+    /// Grows with every word.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// What agents know to be acknowledged.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        let table = self.table.lock();
+        let acked = table.iter().filter(|(_, head)| head.acked > 0);
+        let claim = |((agent, stream_id), head): (&(Arc<str>, StreamId), &Head)| Claim {
+            agent: Arc::clone(agent),
+            stream_id: *stream_id,
+            ranges: std::iter::once(0..head.acked).collect(),
+            other_log_upto: head.other_log_upto,
+        };
+        acked.map(claim).collect()
     }
 }
 
@@ -67,6 +106,29 @@ mod tests {
             size,
             ..StreamHead::default()
         }
+    }
+
+    #[test]
+    fn what_another_log_acknowledged_is_kept_in_mind() {
+        let heads = Heads::default();
+        let agent: Arc<str> = "a".into();
+        let acked = |acked| StreamHead {
+            acked,
+            ..head(1, 100)
+        };
+        heads.greeted(&agent, &[acked(30)], true, 1);
+        heads.told(&agent, &[acked(50), head(2, 100)], 2);
+        heads.greeted(&agent, &[acked(60)], false, 3);
+        let claims = heads.claims();
+        assert_eq!(
+            claims.len(),
+            1,
+            "a stream of which nothing is acknowledged claims nothing"
+        );
+        assert_eq!(
+            (claims[0].ranges[0].clone(), claims[0].other_log_upto),
+            (0..60, 30)
+        );
     }
 
     #[test]
@@ -86,7 +148,8 @@ mod tests {
             Some(Head {
                 read: 0,
                 size: 20,
-                told_ns: 2
+                told_ns: 2,
+                ..Head::default()
             })
         );
         for number in 3..=KNOWN_STREAMS_MAX + 3 {

@@ -13,6 +13,8 @@ use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{self, StreamDescriptor, StreamHead, StreamKnown};
 use parking_lot::Mutex;
 
+use crate::flow::Claim;
+
 /// Streams remembered: about 400 bytes each.
 pub const KNOWN_STREAMS_MAX: usize = 100_000;
 
@@ -74,6 +76,19 @@ impl KnownStreams {
         let table = self.table.lock();
         let known = table.streams.get(&(Arc::clone(agent), stream_id));
         known.map_or_else(Vec::new, |known| known.ranges.iter().collect())
+    }
+
+    /// What this process made durable, as far as it is remembered.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        let table = self.table.lock();
+        let claim = |((agent, stream_id), known): (&(Arc<str>, StreamId), &Known)| Claim {
+            agent: Arc::clone(agent),
+            stream_id: *stream_id,
+            ranges: known.ranges.iter().collect(),
+            other_log_upto: 0,
+        };
+        table.streams.iter().map(claim).collect()
     }
 
     /// What Welcome says of the streams of a Hello, in its order, and the descriptors of those that are known.

@@ -20,6 +20,7 @@ mod store;
 
 use edgelogger_common::error_code::ErrorCode;
 use edgelogger_proto::v1::LogEntry;
+use edgelogger_store::Missed;
 
 pub use console::ConsoleSink;
 pub use dead_letter::DeadLetters;
@@ -71,8 +72,12 @@ pub trait Sink: Send {
     /// # Errors
     /// With what to do about it.
     fn apply(&mut self, sequence: u64, entry: &LogEntry) -> Result<Outcome, SinkError>;
-    /// Goes on behind an entry that was put aside or is gone.
+    /// Goes on behind an entry of which nothing is missed.
     fn skip(&mut self, sequence: u64);
+    /// Goes on behind entries that never came, or can't be applied. A sink with a ledger keeps that in mind.
+    fn step_over(&mut self, missed: &Missed<'_>) {
+        self.skip(missed.entries.end.saturating_sub(1));
+    }
     /// Nothing more will come: makes everything durable.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use edgelogger_common::error_code;
 use edgelogger_common::segment::{Frame, LogView, ReadItem, SegmentError, SegmentReader};
 use edgelogger_proto::v1::{LogEntry, log_entry};
+use edgelogger_store::{LogGapKind, Missed};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
@@ -132,7 +133,8 @@ impl Work {
                     self.goes_on();
                     // A sink that never read anything misses nothing of what was dropped before it.
                     if cursor > 1 && cursor < first {
-                        self.lost(cursor, first, "they were dropped before this sink had read them");
+                        let what = "they were dropped before this sink had read them";
+                        self.lost(cursor, first, LogGapKind::Skipped, what);
                     } else if cursor < first {
                         self.runner.sink.skip(first - 1);
                     }
@@ -158,6 +160,7 @@ impl Work {
                 self.lost(
                     from_sequence,
                     to_sequence,
+                    LogGapKind::Damaged,
                     &format!("they can't be read any more ({reason})"),
                 );
                 Ok(())
@@ -169,6 +172,7 @@ impl Work {
                 self.lost(
                     from_sequence,
                     to_sequence,
+                    LogGapKind::Skipped,
                     "the log was full and could not wait for this sink",
                 );
                 Ok(())
@@ -221,17 +225,18 @@ impl Work {
         let entry = match LogEntry::decode(frame.payload.clone()) {
             Ok(entry) => entry,
             Err(error) => {
-                let why = format!("it is no log entry: {error}");
-                return self.put_aside(sequence, &frame.payload, 0, &why);
+                let error = SinkError {
+                    remedy: Remedy::DeadLetter,
+                    code: error_code::MALFORMED_BLOCK,
+                    message: format!("it is no log entry: {error}"),
+                };
+                return self.put_aside(frame, None, &error);
             }
         };
         if sequence < self.runner.sink.cursor() {
             return Ok(());
         }
-        let records = match &entry.body {
-            Some(log_entry::Body::Batch(batch)) => u64::from(batch.record_count),
-            _ => 0,
-        };
+        let records = records_of(&entry);
         let mut pause = RETRY_PAUSE_MIN;
         loop {
             let error = match self.runner.sink.apply(sequence, &entry) {
@@ -243,7 +248,7 @@ impl Work {
             };
             match error.remedy {
                 Remedy::DeadLetter => {
-                    return self.put_aside(sequence, &frame.payload, records, &error.message);
+                    return self.put_aside(frame, Some(&entry), &error);
                 }
                 Remedy::Retry => self.failing(&error, pause)?,
                 Remedy::Stop => self.failing(&error, STOPPED_PAUSE)?,
@@ -282,12 +287,45 @@ impl Work {
     }
 
     /// The sink waits until the entry is kept elsewhere: the log has the only copy.
-    fn put_aside(&mut self, sequence: u64, payload: &[u8], records: u64, why: &str) -> Result<(), Stopped> {
+    fn put_aside(
+        &mut self,
+        frame: &Frame,
+        entry: Option<&LogEntry>,
+        error: &SinkError,
+    ) -> Result<(), Stopped> {
+        let (sequence, why) = (frame.sequence, &error.message);
+        let records = entry.map_or(0, records_of);
+        let path = self.keep_aside(frame, why)?;
+        self.goes_on();
+        let what = format!(
+            "log entry {sequence} with {records} records can't be applied: {why}; it is kept in {path}"
+        );
+        self.runner.progress.count(SinkCounts {
+            read: records,
+            dead_lettered: records,
+            ..SinkCounts::default()
+        });
+        self.runner.sink.step_over(&Missed {
+            entries: sequence..sequence + 1,
+            kind: LogGapKind::DeadLettered,
+            what: &what,
+            dead_letter: entry.map(|entry| (entry, error.code.code)),
+            records,
+        });
+        let subject = format!("{} dead letters", self.subject);
+        self.runner
+            .health
+            .raise_for(LOSS_SHOWN_FOR, &subject, error_code::SINK_STOPPED, what);
+        self.tell_progress();
+        Ok(())
+    }
+
+    fn keep_aside(&mut self, frame: &Frame, why: &str) -> Result<String, Stopped> {
+        let (sequence, name) = (frame.sequence, self.runner.sink.name());
         let mut pause = RETRY_PAUSE_MIN;
-        let path = loop {
-            let name = self.runner.sink.name();
-            let problem = match self.runner.dead_letters.put(name, sequence, payload) {
-                Ok(path) => break path,
+        loop {
+            let problem = match self.runner.dead_letters.put(name, sequence, &frame.payload) {
+                Ok(path) => return Ok(path),
                 Err(problem) => problem,
             };
             let message = format!(
@@ -300,37 +338,25 @@ impl Work {
             };
             self.failing(&error, pause)?;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
-        };
-        self.goes_on();
-        let what = format!(
-            "log entry {sequence} with {records} records can't be applied: {why}; it is kept in {path}"
-        );
-        self.runner.health.raise_for(
-            LOSS_SHOWN_FOR,
-            &format!("{} dead letters", self.subject),
-            error_code::SINK_STOPPED,
-            what,
-        );
-        self.runner.progress.count(SinkCounts {
-            read: records,
-            dead_lettered: records,
-            ..SinkCounts::default()
-        });
-        self.runner.sink.skip(sequence);
-        self.tell_progress();
-        Ok(())
+        }
     }
 
-    fn lost(&mut self, from: u64, to: u64, why: &str) {
+    fn lost(&mut self, from: u64, to: u64, kind: LogGapKind, why: &str) {
         let what = format!(
             "entries {from} to {} of the log never came to this sink: {why}",
             to.saturating_sub(1)
         );
+        self.runner.sink.step_over(&Missed {
+            entries: from..to,
+            kind,
+            what: &what,
+            dead_letter: None,
+            records: 0,
+        });
         let subject = format!("{} losses", self.subject);
         self.runner
             .health
             .raise_for(LOSS_SHOWN_FOR, &subject, error_code::LOG_DAMAGED, what);
-        self.runner.sink.skip(to.saturating_sub(1));
         self.tell_progress();
     }
 
@@ -350,5 +376,12 @@ impl Work {
             std::thread::sleep(left.min(Duration::from_millis(50)));
         }
         Ok(())
+    }
+}
+
+fn records_of(entry: &LogEntry) -> u64 {
+    match &entry.body {
+        Some(log_entry::Body::Batch(batch)) => u64::from(batch.record_count),
+        _ => 0,
     }
 }

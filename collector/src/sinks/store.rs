@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use edgelogger_common::error_code;
 use edgelogger_proto::v1::LogEntry;
-use edgelogger_store::{EmbeddedStore, Remedy as StoreRemedy, StoreError};
+use edgelogger_store::{EmbeddedStore, Missed, Remedy as StoreRemedy, StoreError};
 use parking_lot::{Condvar, Mutex};
 
 use super::{Outcome, Remedy, Sink, SinkError};
@@ -66,6 +66,10 @@ impl Sink for StoreSink {
 
     fn skip(&mut self, sequence: u64) {
         self.store.skip(sequence);
+    }
+
+    fn step_over(&mut self, missed: &Missed<'_>) {
+        self.store.step_over(missed);
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

@@ -10,6 +10,7 @@
 //! applied and queries answered meanwhile; when memory is full too, `apply` flushes itself and so waits for the disk.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use crate::entry::{self, EntryTools};
 use crate::error::{QueryError, StoreError};
 use crate::flush::{Frozen, hex, write_files, write_new_manifest};
 use crate::live_file::LiveFile;
+use crate::log_gap::{self, LogGap, LogGapKind};
 use crate::manifest::{self, Manifest};
 use crate::options::StoreOptions;
 use crate::query::{Engine, LogPage, LogQuery, SqlLimits, SqlResult};
@@ -71,6 +73,7 @@ pub struct EmbeddedStore {
     writer: Mutex<Writer>,
     visible: Mutex<Visible>,
     flushing: Mutex<Flushing>,
+    published: Published,
     durable_cursor: AtomicU64,
     problems: Mutex<Problems>,
     engine: Engine,
@@ -80,10 +83,34 @@ pub struct EmbeddedStore {
 struct Writer {
     cursor: u64,
     streams: Streams,
+    log_gaps: Arc<Vec<LogGap>>,
     tools: EntryTools,
     /// Something was applied that no frozen generation and no manifest has.
     changed_since: Option<Duration>,
     duplicates: u64,
+}
+
+/// Counts of the writer for those who only look: they must not wait for an entry that is being applied.
+#[derive(Default)]
+struct Published {
+    cursor: AtomicU64,
+    streams: AtomicU64,
+    duplicates: AtomicU64,
+}
+
+/// Entries of the log that the store steps over.
+#[derive(Debug)]
+pub struct Missed<'a> {
+    /// Their sequences.
+    pub entries: Range<u64>,
+    /// Why.
+    pub kind: LogGapKind,
+    /// What happened, in words.
+    pub what: &'a str,
+    /// The entry, where it was read and can't be applied, and the code of the reason.
+    pub dead_letter: Option<(&'a LogEntry, &'a str)>,
+    /// Records in them, 0 where nobody knows.
+    pub records: u64,
 }
 
 struct Flushing {
@@ -119,6 +146,9 @@ impl EmbeddedStore {
             path: manifest::manifest_path(&options.dir),
             problem,
         })?;
+        let published = Published::default();
+        published.cursor.store(cursor, Ordering::Release);
+        published.streams.store(streams.len() as u64, Ordering::Relaxed);
         let rows = RowTools {
             recognizer: Recognizer::new(options.recognizer),
             ..RowTools::default()
@@ -133,10 +163,12 @@ impl EmbeddedStore {
             writer: Mutex::new(Writer {
                 cursor,
                 streams,
+                log_gaps: Arc::new(manifest.log_gaps),
                 tools,
                 changed_since: None,
                 duplicates: 0,
             }),
+            published,
             visible: Mutex::new(Visible {
                 active: Generation::default(),
                 frozen: None,
@@ -157,7 +189,7 @@ impl EmbeddedStore {
 
     /// The next entry of the commit log to apply.
     pub fn cursor(&self) -> u64 {
-        self.writer.lock().cursor
+        self.published.cursor.load(Ordering::Acquire)
     }
 
     /// Entries below it are in files; the log may drop them.
@@ -197,7 +229,7 @@ impl EmbeddedStore {
         })
     }
 
-    /// Goes on behind an entry that was put aside.
+    /// Goes on behind an entry of which nothing is missed.
     pub fn skip(&self, sequence: u64) {
         let mut writer = self.writer.lock();
         if sequence >= writer.cursor {
@@ -205,8 +237,43 @@ impl EmbeddedStore {
         }
     }
 
+    /// Goes on behind entries that are missed, and keeps in mind that they are.
+    pub fn step_over(&self, missed: &Missed<'_>) {
+        let mut writer = self.writer.lock();
+        let last = missed.entries.end.saturating_sub(1);
+        if missed.entries.is_empty() || last < writer.cursor {
+            return;
+        }
+        let noted_ms = self.options.clock.wall_ns().div_euclid(1_000_000);
+        let gap = LogGap {
+            entries: missed.entries.clone(),
+            kind: missed.kind,
+            noted_ms,
+            what: missed.what.to_owned(),
+            records: missed.records,
+        };
+        log_gap::add(Arc::make_mut(&mut writer.log_gaps), gap);
+        let Writer { streams, tools, .. } = &mut *writer;
+        if let Some((entry, code)) = missed.dead_letter {
+            let changes = entry::put_aside(last, entry, code, noted_ms, streams, tools);
+            streams.commit(changes);
+        }
+        self.advance(&mut writer, last);
+    }
+
+    /// Entries of the log that never came here, oldest first.
+    pub fn log_gaps(&self) -> Arc<Vec<LogGap>> {
+        Arc::clone(&self.writer.lock().log_gaps)
+    }
+
     fn advance(&self, writer: &mut Writer, sequence: u64) {
         writer.cursor = sequence + 1;
+        let published = &self.published;
+        published
+            .streams
+            .store(writer.streams.len() as u64, Ordering::Relaxed);
+        published.duplicates.store(writer.duplicates, Ordering::Relaxed);
+        published.cursor.store(writer.cursor, Ordering::Release);
         writer
             .changed_since
             .get_or_insert_with(|| self.options.clock.monotonic());
@@ -286,6 +353,7 @@ impl EmbeddedStore {
         Some(Frozen {
             rows,
             streams: writer.streams.clone(),
+            log_gaps: Arc::clone(&writer.log_gaps),
             cursor: writer.cursor,
             written: None,
         })
@@ -354,17 +422,28 @@ impl EmbeddedStore {
             .collect()
     }
 
+    /// Holds the lock that an entry is applied under.
+    #[cfg(test)]
+    pub(crate) fn while_applying<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
+        let _applying = self.writer.lock();
+        look(self)
+    }
+
+    /// Some of the streams as they are now, in the order in which they are asked for.
+    pub fn streams_of(&self, asked: &[(Arc<str>, StreamId)]) -> Vec<Option<Arc<StreamState>>> {
+        let writer = self.writer.lock();
+        let state = |(machine_id, id): &(Arc<str>, StreamId)| writer.streams.get(machine_id, *id).cloned();
+        asked.iter().map(state).collect()
+    }
+
     fn current_status(&self) -> StoreStatus {
-        let (cursor, streams, duplicates) = {
-            let writer = self.writer.lock();
-            (writer.cursor, writer.streams.len() as u64, writer.duplicates)
-        };
+        let published = &self.published;
         let snapshot = self.snapshot();
         let mut status = StoreStatus {
-            cursor,
+            cursor: self.cursor(),
             durable_cursor: self.durable_cursor(),
-            streams,
-            duplicates,
+            streams: published.streams.load(Ordering::Relaxed),
+            duplicates: published.duplicates.load(Ordering::Relaxed),
             ..StoreStatus::default()
         };
         for table in Table::ALL {

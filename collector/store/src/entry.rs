@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::rows::{Kept, Origin, RowTools, Rows, kept, log_rows, metric_rows};
 use crate::schema::Table;
 use crate::streams::{Changes, StreamEndState, StreamState, Streams};
+use crate::write_off::{WHY_BYTES_MAX, WriteOff, WriteOffReason};
 
 /// What is used for one entry after another.
 #[derive(Default)]
@@ -54,6 +55,7 @@ pub fn read(
             }
         }
         Some(v1::log_entry::Body::StreamEnd(end)) => reading.end(end, &described)?,
+        Some(v1::log_entry::Body::WriteOff(write_off)) => reading.write_off(write_off, &described)?,
         None => {
             return Err(StoreError::unknown(
                 sequence,
@@ -87,14 +89,18 @@ impl<'a> Reading<'a> {
     }
 
     /// The stream of a descriptor, to change it.
-    fn stream(&mut self, descriptor: &v1::StreamDescriptor) -> Result<&mut StreamState, StoreError> {
+    fn state(&mut self, descriptor: &v1::StreamDescriptor) -> Result<&mut StreamState, StoreError> {
         let id = self.stream_id(&descriptor.stream_id)?;
         let machine_id = &self.entry.machine_id;
         let new = || StreamState::new(machine_id, descriptor);
-        let state = self.outcome.changes.stream(self.streams, machine_id, id, new);
-        state.last_received_ms = state
-            .last_received_ms
-            .max(self.entry.received_time_ns.div_euclid(1_000_000));
+        Ok(self.outcome.changes.stream(self.streams, machine_id, id, new))
+    }
+
+    /// The same, because its agent said something of it.
+    fn stream(&mut self, descriptor: &v1::StreamDescriptor) -> Result<&mut StreamState, StoreError> {
+        let received_ms = self.entry.received_time_ns.div_euclid(1_000_000);
+        let state = self.state(descriptor)?;
+        state.last_received_ms = state.last_received_ms.max(received_ms);
         Ok(state)
     }
 
@@ -122,6 +128,34 @@ impl<'a> Reading<'a> {
                 exact: end.exact,
                 reason: end.reason,
             });
+        }
+        Ok(())
+    }
+
+    fn write_off(&mut self, write_off: &v1::WriteOff, described: &Described<'_>) -> Result<(), StoreError> {
+        let reason = u8::try_from(write_off.reason).ok().and_then(WriteOffReason::of);
+        let reason = reason.ok_or_else(|| {
+            let what = format!("it writes off for a reason ({})", write_off.reason);
+            StoreError::unknown(self.sequence, what)
+        })?;
+        for stream in &write_off.streams {
+            let descriptor = self.described(self.stream_id(&stream.stream_id)?, described)?;
+            let state = self.state(descriptor)?;
+            for range in stream.ranges.iter().filter(|range| range.start < range.end) {
+                state.write_off(&WriteOff {
+                    range: range.start..range.end,
+                    reason: reason as u8,
+                    declared_ms: write_off.declared_time_ns.div_euclid(1_000_000),
+                    why: shortened(&write_off.why),
+                });
+            }
+            if stream.closes && state.end.is_none() {
+                state.end = Some(StreamEndState {
+                    size: stream.size,
+                    exact: false,
+                    reason: v1::StreamEndReason::Operator.into(),
+                });
+            }
         }
         Ok(())
     }
@@ -167,7 +201,7 @@ impl<'a> Reading<'a> {
         if let Some(crc32c) = block.header.source_crc32c {
             state.add_check(&range, crc32c);
         }
-        state.applied.insert(range);
+        state.apply(range);
         let origin = Origin {
             machine_id: &entry.machine_id,
             agent_version: &entry.agent_version,
@@ -201,6 +235,53 @@ impl<'a> Reading<'a> {
             .extend(rows.into_iter().map(|rows| (table, rows)));
         Ok(())
     }
+}
+
+fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(WHY_BYTES_MAX)].to_owned()
+}
+
+/// An entry that can never be applied was put aside: what its blocks held, as far as they can be read, is written off.
+/// An entry that can't even be opened changes nothing.
+pub fn put_aside(
+    sequence: u64,
+    entry: &v1::LogEntry,
+    code: &str,
+    noted_ms: i64,
+    streams: &Streams,
+    tools: &mut EntryTools,
+) -> Changes {
+    let mut reading = Reading {
+        sequence,
+        entry,
+        streams,
+        outcome: Outcome::default(),
+    };
+    let Some(v1::log_entry::Body::Batch(batch)) = &entry.body else {
+        return Changes::default();
+    };
+    let opened = batch::open_unhashed(batch, &tools.limits, &mut tools.decompressor);
+    for block in opened.unwrap_or_default() {
+        let id = block.header.stream_id;
+        let descriptor = entry
+            .streams
+            .iter()
+            .find(|known| known.stream_id.as_ref() == id.as_bytes());
+        let unnamed = v1::StreamDescriptor {
+            stream_id: id.to_proto(),
+            ..v1::StreamDescriptor::default()
+        };
+        let off = WriteOff {
+            range: block.header.range(),
+            reason: WriteOffReason::DeadLettered as u8,
+            declared_ms: noted_ms,
+            why: code.to_owned(),
+        };
+        if let Ok(state) = reading.state(descriptor.unwrap_or(&unnamed)) {
+            state.write_off(&off);
+        }
+    }
+    reading.outcome.changes
 }
 
 fn kept_of(ranges: impl Iterator<Item = (u64, u64)>, selection: &RowSelection) -> Vec<Kept> {

@@ -11,6 +11,7 @@ use edgelogger_common::disk::At;
 
 use crate::error::StoreError;
 use crate::gather::Gather;
+use crate::log_gap::LogGap;
 use crate::manifest::{FILE_MACHINES_MAX, FileEntry, Manifest, write as write_manifest};
 use crate::options::StoreOptions;
 use crate::order::{Day, days};
@@ -25,6 +26,7 @@ use crate::streams::Streams;
 pub struct Frozen {
     pub rows: Arc<Generation>,
     pub streams: Streams,
+    pub log_gaps: Arc<Vec<LogGap>>,
     pub cursor: u64,
     /// Its files, once they are durable.
     pub written: Option<Vec<FileEntry>>,
@@ -111,6 +113,7 @@ pub fn write_new_manifest(
         next_file,
         files,
         streams: frozen.streams.to_records(),
+        log_gaps: frozen.log_gaps.to_vec(),
     };
     write_manifest(&*options.disk, &options.dir, &manifest)
 }

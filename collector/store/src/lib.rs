@@ -39,6 +39,7 @@ mod error;
 mod flush;
 mod gather;
 mod live_file;
+mod log_gap;
 mod manifest;
 mod options;
 mod order;
@@ -53,11 +54,14 @@ mod store;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod write_off;
 
-pub use embedded::{Applied, EmbeddedStore, Flushed};
+pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
 pub use error::{QueryError, Remedy, StoreError};
+pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
 pub use schema::Table;
 pub use store::{Answer, Store, StoreStatus};
 pub use streams::{CHECK_SPAN, ContentCheck, GAPS_MAX, Gap, ReceiptTotal, StreamEndState, StreamState};
+pub use write_off::{WHY_BYTES_MAX, WriteOff, WriteOffReason};

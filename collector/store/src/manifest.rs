@@ -16,6 +16,7 @@ use edgelogger_common::disk::{At, Disk, atomic_replace, read_file};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::log_gap::LogGap;
 use crate::schema::Table;
 use crate::streams::StreamRecord;
 
@@ -43,6 +44,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// What is applied of each stream.
     pub streams: Vec<StreamRecord>,
+    /// Entries of the log that never came here, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_gaps: Vec<LogGap>,
 }
 
 /// One Parquet file.
@@ -174,6 +178,25 @@ mod tests {
         };
         write(&disk, DIR.as_ref(), &manifest).unwrap();
         assert_eq!(read(&disk, DIR.as_ref()).unwrap(), Some(manifest));
+    }
+
+    /// As the first version wrote it.
+    #[test]
+    fn a_manifest_of_the_first_version_is_read() {
+        let disk = disk();
+        let golden = include_bytes!("../tests/golden/manifest_v1");
+        put(&disk, golden);
+        let manifest = read(&disk, DIR.as_ref()).unwrap().unwrap();
+        assert_eq!(
+            (manifest.cursor, manifest.next_file, manifest.files.len()),
+            (17, 9, 1)
+        );
+        let state = &manifest.streams[0].state;
+        assert_eq!(
+            (state.applied(), state.gaps.len(), state.rows),
+            (&[0..100, 120..130][..], 1, 7)
+        );
+        assert!(state.write_offs().is_empty() && manifest.log_gaps.is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use edgelogger_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use crate::applied::AppliedRanges;
+use crate::write_off::{WriteOff, WriteOffs};
 
 /// Ranges without a record that a stream's state names one by one; what comes beyond is only summed.
 pub const GAPS_MAX: usize = 1024;
@@ -62,6 +63,9 @@ pub struct StreamState {
     /// Its end, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StreamEndState>,
+    /// What is missing and not waited for.
+    #[serde(default, rename = "off", skip_serializing_if = "is_default")]
+    pub(crate) write_offs: WriteOffs,
 }
 
 /// The source bytes of a range. In the manifest: `[start, length, crc32c]`.
@@ -201,6 +205,33 @@ impl StreamState {
         self.applied.as_slice()
     }
 
+    /// What is missing and not waited for, ascending. What of it has arrived meanwhile is among [`Self::applied`].
+    #[must_use]
+    pub fn write_offs(&self) -> &[WriteOff] {
+        self.write_offs.as_slice()
+    }
+
+    /// Positions of `range` that are neither applied nor written off, ascending.
+    #[must_use]
+    pub fn unaccounted(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let missing = self.applied.missing(range);
+        missing
+            .iter()
+            .flat_map(|part| self.write_offs.unsaid(part))
+            .collect()
+    }
+
+    /// Takes in that a range is not waited for.
+    pub(crate) fn write_off(&mut self, off: &WriteOff) {
+        self.write_offs.add(off, &self.applied);
+    }
+
+    /// A range was applied.
+    pub(crate) fn apply(&mut self, range: Range<u64>) {
+        self.applied.insert(range);
+        self.write_offs.take_back(&self.applied);
+    }
+
     /// Every position below it is applied.
     #[must_use]
     pub fn applied_upto(&self) -> u64 {
@@ -338,6 +369,11 @@ impl Streams {
             (&left.id, &left.state.machine_id).cmp(&(&right.id, &right.state.machine_id))
         });
         records
+    }
+
+    /// One of them.
+    pub fn get(&self, machine_id: &str, id: StreamId) -> Option<&Arc<StreamState>> {
+        self.0.get(&(machine_id.to_owned(), id))
     }
 
     /// All of them, in no order.

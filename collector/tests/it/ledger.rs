@@ -1,11 +1,18 @@
 //! What the ledger says of a stream through its life.
 
+use std::sync::Arc;
+
 use edgelogger_common::block::{Block, ReceiptReason};
+use edgelogger_common::disk::OsDisk;
+use edgelogger_common::segment::{SegmentLog, SegmentOptions};
 use edgelogger_proto::v1::frame::Body;
-use edgelogger_proto::v1::{Heartbeat, StreamHead};
+use edgelogger_proto::v1::{Heartbeat, LogEntry, StreamHead, log_entry};
+use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::client::{AGENT, Fixture, STREAM, batch_of, crc32c, end, head, hello, lines, open, wait_for};
+use crate::client::{
+    AGENT, Fixture, STREAM, answer, batch_of, client, crc32c, end, head, hello, lines, open, wait_for,
+};
 
 async fn until(fixture: &Fixture, query: &str, expected: impl Fn(&Value) -> bool) -> Value {
     wait_for(async || {
@@ -45,7 +52,7 @@ async fn every_byte_of_a_file_is_accounted_for_while_it_comes_and_when_its_agent
     let stream = until(&fixture, "", |stream| stream["size"] == 50).await;
     assert_eq!(
         stream["positions"],
-        json!({"stored": 14, "durable": 0, "pending": 24, "unknown": 0, "dropped": 0, "lost": 12})
+        json!({"stored": 14, "durable": 0, "pending": 24, "unknown": 0, "dropped": 0, "dead_lettered": 0, "lost": 12})
     );
     assert_eq!(
         stream["gaps"],
@@ -118,12 +125,8 @@ async fn the_ledger_is_the_same_after_a_restart() {
         .await;
     session.acked(2).await;
     let before = until(&fixture, "", |stream| stream["positions"]["dropped"] == 5).await;
-    let Fixture { dir, collector } = fixture;
     session.close().await;
-    collector.shutdown().await;
-    let config = edgelogger_collector::Config::embedded_in(dir.path().join("data"));
-    let collector = edgelogger_collector::Collector::start(config).await.unwrap();
-    let fixture = Fixture { dir, collector };
+    let fixture = restarted(fixture).await;
     let after = until(&fixture, "", Value::is_object).await;
     for field in [
         "stream_id",
@@ -149,4 +152,289 @@ async fn what_makes_no_sense_is_answered_with_a_problem() {
             "{query}: {problem}"
         );
     }
+}
+
+async fn close(fixture: &Fixture, body: &Value) -> (u16, Value) {
+    let url = format!("http://{}/api/v1/ledger/close", fixture.collector.api_addr);
+    answer(client().post(url).json(body)).await
+}
+
+#[tokio::test]
+async fn an_operator_closes_a_dead_machine_and_it_comes_back_after_all() {
+    let fixture = Fixture::start().await;
+    let mut session = fixture.ready().await;
+    session
+        .send(Body::Batch(batch_of(
+            2,
+            "none",
+            &[lines(0, "one\n"), lines(10, "three\n")],
+        )))
+        .await;
+    session.acked(2).await;
+    session.send(heartbeat(16, 40)).await;
+    until(&fixture, "", |stream| {
+        stream["positions"]["pending"] == 30 && stream["rows"] == 2
+    })
+    .await;
+    let request = json!({"machine": AGENT, "reason": "burnt down"});
+    let (status, problem) = close(&fixture, &request).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("E0508")), "{problem}");
+    session.close().await;
+    until(&fixture, "", |stream| stream["connected"] == false).await;
+
+    let (status, plan) = close(
+        &fixture,
+        &json!({"machine": AGENT, "reason": "burnt down", "dry_run": true}),
+    )
+    .await;
+    assert_eq!(
+        (status, &plan["lost"], &plan["dry_run"]),
+        (200, &json!(30), &json!(true)),
+        "{plan}"
+    );
+    let (status, plan) = close(&fixture, &request).await;
+    assert_eq!((status, &plan["streams"][0]["size"]), (200, &json!(40)), "{plan}");
+    let lost = |lost: u64| move |stream: &Value| stream["positions"]["lost"] == lost;
+    let stream = until(&fixture, "", lost(30)).await;
+    assert_eq!(stream["positions"]["unknown"], 0);
+    let gap = &stream["gaps"][0];
+    assert_eq!(
+        (&gap["reason"], &gap["note"]),
+        (&json!("operator"), &json!("burnt down")),
+        "{gap}"
+    );
+    assert!(gap["declared"].is_string(), "{gap}");
+    assert_eq!(
+        stream["end"],
+        json!({"size": 40, "exact": false, "reason": "operator"})
+    );
+
+    // Doing it again closes nothing, and it survives a restart.
+    let (_, again) = close(&fixture, &request).await;
+    assert_eq!(again["streams"], json!([]));
+    let fixture = restarted(fixture).await;
+    until(&fixture, "", lost(30)).await;
+
+    // It was in a cupboard: what it brings is stored, what is still missing stays lost.
+    let mut session = fixture.ready_as(hello(1, 2)).await.0;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(16, "back again\n")])))
+        .await;
+    session.acked(2).await;
+    let stream = until(&fixture, "", lost(19)).await;
+    assert_eq!(
+        (&stream["positions"]["stored"], &stream["rows"]),
+        (&json!(21), &json!(3))
+    );
+    let ranges: Vec<_> = stream["gaps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|gap| (&gap["start"], &gap["end"]))
+        .collect();
+    assert_eq!(ranges, [(&json!(4), &json!(10)), (&json!(27), &json!(40))]);
+}
+
+#[tokio::test]
+async fn what_can_not_be_closed_is_said() {
+    let fixture = Fixture::start().await;
+    drop(fixture.ready().await);
+    until(&fixture, "", |stream| stream["connected"] == false).await;
+    for (body, code) in [
+        (json!({"machine": "machine-1*", "reason": "gone"}), "E0504"),
+        (json!({"machine": AGENT, "reason": "  "}), "E0504"),
+        (json!({"machine": AGENT, "reason": "a\u{1b}b"}), "E0504"),
+        (
+            json!({"machine": AGENT, "reason": "gone", "source": "/other/*"}),
+            "E0504",
+        ),
+        (
+            json!({"machine": AGENT, "reason": "gone", "stream": "17"}),
+            "E0504",
+        ),
+        (json!({"machine": AGENT}), "E0504"),
+    ] {
+        let (status, problem) = close(&fixture, &body).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (400, &json!(code)),
+            "{body}: {problem}"
+        );
+    }
+    // What a form of a web page can send without asking.
+    let url = format!("http://{}/api/v1/ledger/close", fixture.collector.api_addr);
+    let form = client().post(url).header("content-type", "text/plain");
+    let (status, _) = answer(form.body(json!({"machine": AGENT, "reason": "gone"}).to_string())).await;
+    assert_eq!(status, 400);
+    let stream = until(&fixture, "", Value::is_object).await;
+    assert_eq!(stream["end"], Value::Null);
+}
+
+/// The same folder, in a new collector.
+async fn restarted(fixture: Fixture) -> Fixture {
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    start_in(dir).await
+}
+
+async fn start_in(dir: tempfile::TempDir) -> Fixture {
+    let config = edgelogger_collector::Config::embedded_in(dir.path().join("data"));
+    let collector = edgelogger_collector::Collector::start(config).await.unwrap();
+    Fixture { dir, collector }
+}
+
+/// Three lines acknowledged while the store is paused, and the collector stopped: they are in the log only.
+async fn three_lines_in_the_log() -> tempfile::TempDir {
+    let fixture = Fixture::start_with(|config| config.store.paused = true).await;
+    let mut session = fixture.ready().await;
+    for (sequence, text) in [(2, "first line\n"), (3, "second line\n"), (4, "third line\n")] {
+        let start = [0, 11, 23][usize::try_from(sequence).unwrap() - 2];
+        session
+            .send(Body::Batch(batch_of(sequence, "none", &[lines(start, text)])))
+            .await;
+        session.acked(sequence).await;
+    }
+    session.close().await;
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    dir
+}
+
+/// Changes one byte of the log, in what this text is part of.
+fn damage(dir: &tempfile::TempDir, text: &str) {
+    let segment = dir.path().join("data/log/00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text.as_bytes())
+        .unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+}
+
+fn acked(acked: u64) -> Body {
+    Body::Heartbeat(Heartbeat {
+        streams: vec![StreamHead {
+            acked,
+            read: acked,
+            size: acked,
+            ..head()
+        }],
+        ..Heartbeat::default()
+    })
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_and_damaged_in_the_log_is_lost_and_not_pending_for_ever() {
+    let dir = three_lines_in_the_log().await;
+    damage(&dir, "second");
+    let fixture = start_in(dir).await;
+    let ledger = wait_for(async || {
+        let (_, ledger) = fixture.get("/api/v1/ledger").await;
+        if ledger["log_gaps"].is_array() {
+            Ok(ledger)
+        } else {
+            Err(ledger.to_string())
+        }
+    })
+    .await;
+    assert_eq!(
+        (&ledger["log_gaps"][0]["start"], &ledger["log_gaps"][0]["state"]),
+        (&json!(3), &json!("lost")),
+        "{ledger}"
+    );
+    // Whose it was is known once the agent says what was acknowledged.
+    let mut session = fixture.connect().await;
+    session.hello(hello(1, 2)).await;
+    session.send(acked(34)).await;
+    let lost = |stream: &Value| stream["positions"]["lost"] == 12;
+    let stream = until(&fixture, "", lost).await;
+    assert_eq!(stream["positions"]["stored"], 22);
+    let gap = &stream["gaps"][0];
+    assert_eq!(
+        (&gap["start"], &gap["end"], &gap["reason"]),
+        (&json!(11), &json!(23), &json!("log_damaged"))
+    );
+    session.close().await;
+    let fixture = restarted(fixture).await;
+    let stream = until(&fixture, "", lost).await;
+    assert_eq!(stream["gaps"].as_array().unwrap().len(), 1);
+    let (_, ledger) = fixture.get("/api/v1/ledger").await;
+    assert_eq!(ledger["log_gaps"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_frame_that_was_stored_has_lost_nothing() {
+    let fixture = Fixture::start().await;
+    let mut session = fixture.ready().await;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(0, "first line\n")])))
+        .await;
+    session.acked(2).await;
+    fixture.stored(1).await;
+    session.close().await;
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    damage(&dir, "first");
+    let fixture = start_in(dir).await;
+    let mut session = fixture.connect().await;
+    session.hello(hello(1, 2)).await;
+    session.send(acked(11)).await;
+    // Something new goes through, so that everything before it was looked at.
+    session.send(open(1)).await;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(11, "second line\n")])))
+        .await;
+    session.acked(2).await;
+    let stream = until(&fixture, "", |stream| stream["rows"] == 2).await;
+    assert_eq!(stream["positions"]["lost"], 0, "{stream}");
+    let (_, ledger) = fixture.get("/api/v1/ledger").await;
+    assert_eq!(ledger["log_gaps"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_entry_that_can_not_be_applied_is_dead_lettered_position_by_position() {
+    let dir = three_lines_in_the_log().await;
+    // As if an older version had let it through: the hash of the second batch is not that of its payload.
+    forge(&dir);
+    let fixture = start_in(dir).await;
+    let stream = until(&fixture, "?state=dead_lettered", |stream| stream["rows"] == 3).await;
+    assert_eq!(stream["positions"]["dead_lettered"], 12, "{stream}");
+    let gap = &stream["gaps"][0];
+    assert_eq!(
+        (&gap["start"], &gap["end"], &gap["state"]),
+        (&json!(34), &json!(46), &json!("dead_lettered"))
+    );
+    assert!(gap["reason"].as_str().unwrap().starts_with('E'), "{gap}");
+    let (_, ledger) = fixture.get("/api/v1/ledger").await;
+    assert_eq!(ledger["log_gaps"][0]["records"], 1, "{ledger}");
+    assert_eq!(
+        std::fs::read_dir(fixture.dir.path().join("data/dead-letters"))
+            .unwrap()
+            .count(),
+        1
+    );
+    let fixture = restarted(fixture).await;
+    until(&fixture, "", |stream| stream["positions"]["dead_lettered"] == 12).await;
+}
+
+/// Appends a batch whose hash is wrong.
+fn forge(dir: &tempfile::TempDir) {
+    let disk = Arc::new(OsDisk);
+    let (mut log, _) =
+        SegmentLog::open(disk, &dir.path().join("data/log"), SegmentOptions::default()).unwrap();
+    let Body::StreamOpen(open) = open(1) else {
+        unreachable!()
+    };
+    let mut batch = batch_of(1, "none", &[lines(34, "fourth line\n")]);
+    batch.sha256 = vec![0; 32].into();
+    let entry = LogEntry {
+        machine_id: AGENT.into(),
+        agent_id: AGENT.into(),
+        streams: vec![open.stream.unwrap()],
+        body: Some(log_entry::Body::Batch(batch)),
+        ..LogEntry::default()
+    };
+    log.append(&[&entry.encode_to_vec()]).unwrap();
+    log.sync().unwrap();
 }

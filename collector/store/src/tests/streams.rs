@@ -7,7 +7,10 @@ use edgelogger_common::disk::FaultDisk;
 use edgelogger_proto::v1;
 
 use super::common::{NOW, block_on, blocks_entry, descriptor, entry, lines, options, stream_id};
-use crate::{ContentCheck, EmbeddedStore, GAPS_MAX, Gap, ReceiptTotal, Store, StoreOptions, StreamEndState};
+use crate::{
+    ContentCheck, EmbeddedStore, GAPS_MAX, Gap, LogGapKind, Missed, ReceiptTotal, Store, StoreOptions,
+    StreamEndState,
+};
 
 #[test]
 fn receipts_and_the_end_of_a_stream_are_summed_once_and_survive() {
@@ -189,4 +192,113 @@ fn the_manifest_of_ten_thousand_streams_is_small() {
     let len = disk.contents("/store/manifest".as_ref()).unwrap().len();
     assert!(len < 2_000_000, "{len} bytes");
     println!("manifest of 10,000 streams: {len} bytes");
+}
+
+fn write_off(reason: v1::WriteOffReason, ranges: &[(u64, u64)], closes: bool) -> v1::LogEntry {
+    let stream = v1::StreamWriteOff {
+        stream_id: stream_id(1).to_proto(),
+        ranges: ranges
+            .iter()
+            .map(|(start, end)| v1::Range {
+                start: *start,
+                end: *end,
+            })
+            .collect(),
+        closes,
+        size: 40,
+    };
+    let write_off = v1::WriteOff {
+        reason: reason.into(),
+        why: "burnt down".to_owned(),
+        declared_time_ns: NOW,
+        streams: vec![stream],
+    };
+    entry(
+        "m1",
+        v1::log_entry::Body::WriteOff(write_off),
+        vec![descriptor(stream_id(1), "/var/log/1.log")],
+    )
+}
+
+#[test]
+fn what_is_written_off_yields_to_what_arrives_and_survives() {
+    let disk = FaultDisk::new(1);
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    let id = stream_id(1);
+    let operator = v1::WriteOffReason::Operator;
+    store
+        .apply(1, &blocks_entry("m1", &[lines(id, 10, b"123456789\n")]))
+        .unwrap();
+    store.apply(2, &write_off(operator, &[(0, 40)], true)).unwrap();
+    // Said again, and for another reason: the first word stands.
+    store
+        .apply(3, &write_off(v1::WriteOffReason::LogDamaged, &[(0, 40)], false))
+        .unwrap();
+    let ranges = |store: &EmbeddedStore| -> Vec<_> {
+        let state = &known(store)[0].1;
+        let reasons = state.write_offs().iter().map(|off| off.reason);
+        assert!(
+            reasons
+                .into_iter()
+                .all(|reason| reason == crate::WriteOffReason::Operator as u8)
+        );
+        state.write_offs().iter().map(|off| off.range.clone()).collect()
+    };
+    assert_eq!(ranges(&store), [0..10, 20..40]);
+    let end = known(&store)[0].1.end.unwrap();
+    assert_eq!((end.size, end.exact, end.reason), (40, false, 7));
+    // It comes back: one range is here wholly, the other in part.
+    let late = [lines(id, 0, b"123456789\n"), lines(id, 20, b"1234\n")];
+    assert_eq!(store.apply(4, &blocks_entry("m1", &late)).unwrap().rows, 2);
+    assert_eq!((ranges(&store).len(), ranges(&store)[0].clone()), (1, 20..40));
+    assert_eq!(known(&store)[0].1.unaccounted(&(0..50)).pop(), Some(40..50));
+    store.flush().unwrap();
+    let before = known(&store);
+    drop(store);
+    disk.restart();
+    let store = EmbeddedStore::open(options(Arc::new(disk))).unwrap();
+    assert_eq!(known(&store), before);
+}
+
+#[test]
+fn a_reason_of_a_newer_version_stops_the_store() {
+    let store = super::common::store();
+    let mut entry = write_off(v1::WriteOffReason::Operator, &[(0, 9)], false);
+    if let Some(v1::log_entry::Body::WriteOff(off)) = &mut entry.body {
+        off.reason = 99;
+    }
+    let error = store.apply(1, &entry).unwrap_err();
+    assert_eq!(error.remedy(), crate::Remedy::Stop, "{error}");
+}
+
+#[test]
+fn entries_that_never_came_are_kept_in_mind_once() {
+    let disk = FaultDisk::new(1);
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    let missed = || Missed {
+        entries: 3..5,
+        kind: LogGapKind::Damaged,
+        what: "gone",
+        dead_letter: None,
+        records: 0,
+    };
+    store.step_over(&missed());
+    assert_eq!(store.cursor(), 5);
+    store.step_over(&missed());
+    store.flush().unwrap();
+    drop(store);
+    disk.restart();
+    let store = EmbeddedStore::open(options(Arc::new(disk))).unwrap();
+    assert_eq!((store.cursor(), store.log_gaps().len()), (5, 1));
+    assert_eq!(store.log_gaps()[0].entries, 3..5);
+}
+
+#[test]
+fn the_health_of_the_store_is_told_while_an_entry_is_being_applied() {
+    let store = super::common::store();
+    store
+        .apply(1, &blocks_entry("m1", &[lines(stream_id(1), 0, b"x\n")]))
+        .unwrap();
+    let status = store.while_applying(|store| block_on(store.status()).unwrap());
+    assert_eq!((status.cursor, status.streams), (2, 1));
 }

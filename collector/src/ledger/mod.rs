@@ -1,0 +1,171 @@
+//! The ledger: what has become of every position of every stream.
+//!
+//! ```text
+//! store    applied ranges, receipts, end, write-offs ─┐
+//! ingest   durable ranges (a hint)                   ─┼─> spans(): each position has exactly one state
+//! agents   heads, as last told                       ─┘
+//! ```
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `report.rs` | the answer, and the states |
+//! | `stream.rs`, `spans.rs` | what is known of one stream, position by position |
+//! | `close.rs` | an operator closes the streams of a dead machine |
+//! | `settle.rs` | what was acknowledged and never came to the store is found and said |
+//!
+//! | state | means |
+//! | --- | --- |
+//! | `stored` | a row of the store |
+//! | `durable` | in the commit log, the store is behind |
+//! | `pending` | not here; its agent is connected and has it |
+//! | `unknown` | not here; its agent is silent since it last told of it |
+//! | `dropped` | will never be a row, by policy (or because there is nothing to keep) |
+//! | `dead_lettered` | can't be a row; its bytes are kept aside |
+//! | `lost` | will never be a row, and it is said why |
+//!
+//! What the collector itself or an operator says of positions (`close.rs`, `settle.rs`) is a *write-off*: an entry of the
+//! commit log like any other, applied by the store. It yields to data: what arrives after all is stored.
+
+mod close;
+mod report;
+mod settle;
+mod spans;
+mod stream;
+
+use std::sync::Arc;
+
+use edgelogger_common::stream::StreamId;
+use edgelogger_store::{EmbeddedStore, LogGap, LogGapKind, StreamState};
+
+use crate::health::rfc3339;
+use crate::ingest::IngestContext;
+use crate::text::matches_wildcard;
+
+pub use close::{CloseError, ClosePlan, CloseRequest};
+pub use report::{CheckReport, EndReport, LedgerReport, LogGapReport, Span, State, StreamReport, Totals};
+pub use settle::Settler;
+
+use stream::{Seen, checks, received_ns};
+
+/// Ranges shown of one stream; more are summed.
+pub const SPANS_MAX: usize = 1024;
+
+/// Which streams.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerQuery {
+    /// Of these machines; `*` and `?` stand for any characters and any one.
+    pub machine: Option<String>,
+    /// Of these sources, likewise.
+    pub source: Option<String>,
+    /// Only this one.
+    pub stream: Option<StreamId>,
+    /// With positions in this state.
+    pub state: Option<State>,
+    /// Of which something was heard at or after this, ns UTC.
+    pub since_ns: Option<i64>,
+    /// With what their sources held.
+    pub with_checks: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Puts together what is known where.
+pub struct Ledger {
+    store: Arc<EmbeddedStore>,
+    ingest: Arc<IngestContext>,
+}
+
+impl Ledger {
+    /// Of this store, and of what these sessions heard.
+    #[must_use]
+    pub const fn new(store: Arc<EmbeddedStore>, ingest: Arc<IngestContext>) -> Self {
+        Self { store, ingest }
+    }
+
+    /// The streams that are asked for. Blocks for as long as it takes to look at all streams.
+    #[must_use]
+    pub fn report(&self, query: &LedgerQuery) -> LedgerReport {
+        let mut streams = self.store.streams();
+        streams.sort_unstable_by(|(left_id, left), (right_id, right)| {
+            let left = (&left.machine_id, &left.source, left.opened_ns, left_id);
+            left.cmp(&(&right.machine_id, &right.source, right.opened_ns, right_id))
+        });
+        let mut report = LedgerReport {
+            log_gaps: self.store.log_gaps().iter().map(log_gap).collect(),
+            ..LedgerReport::default()
+        };
+        let (mut generation, mut before) = (0, None);
+        for (stream_id, state) in &streams {
+            let source = (&state.machine_id, &state.source);
+            generation = if before == Some(source) { generation + 1 } else { 1 };
+            before = Some(source);
+            if !query.wants(*stream_id, state) {
+                continue;
+            }
+            let mut stream = self.stream(*stream_id, state, generation);
+            if query.with_checks {
+                stream.checks = checks(state);
+            }
+            if !query.takes(&stream) {
+                continue;
+            }
+            report.count += 1;
+            report.positions.absorb(&stream.positions);
+            if report.streams.len() < query.limit {
+                report.streams.push(stream);
+            }
+        }
+        report
+    }
+
+    fn stream(&self, stream_id: StreamId, state: &StreamState, generation: u32) -> StreamReport {
+        self.seen(stream_id, state, |seen| seen.report(stream_id, generation))
+    }
+
+    fn seen<T>(&self, stream_id: StreamId, state: &StreamState, look: impl FnOnce(&Seen<'_>) -> T) -> T {
+        let agent = state.machine_id.as_str().into();
+        let durable = self.ingest.known.durable_ranges(&agent, stream_id);
+        look(&Seen {
+            state,
+            durable: &durable,
+            head: self.ingest.heads.of(&agent, stream_id),
+            is_connected: self.ingest.registry.is_connected(&state.machine_id),
+            now_ns: self.ingest.clock.wall_ns(),
+        })
+    }
+}
+
+fn log_gap(gap: &LogGap) -> LogGapReport {
+    LogGapReport {
+        start: gap.entries.start,
+        end: gap.entries.end,
+        state: match gap.kind {
+            LogGapKind::Damaged => State::Lost,
+            LogGapKind::Skipped => State::Dropped,
+            LogGapKind::DeadLettered => State::DeadLettered,
+        },
+        noted: rfc3339(gap.noted_ms.saturating_mul(1_000_000)),
+        what: gap.what.clone(),
+        records: (gap.records > 0).then_some(gap.records),
+    }
+}
+
+impl LedgerQuery {
+    fn wants(&self, stream_id: StreamId, state: &StreamState) -> bool {
+        let fits = |pattern: &Option<String>, text: &str| {
+            pattern
+                .as_ref()
+                .is_none_or(|pattern| matches_wildcard(pattern, text))
+        };
+        self.stream.is_none_or(|wanted| wanted == stream_id)
+            && fits(&self.machine, &state.machine_id)
+            && fits(&self.source, &state.source)
+            && self
+                .since_ns
+                .is_none_or(|since| received_ns(state).max(state.opened_ns) >= since)
+    }
+
+    fn takes(&self, stream: &StreamReport) -> bool {
+        self.state.is_none_or(|state| stream.positions.of(state) > 0)
+    }
+}
