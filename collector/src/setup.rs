@@ -6,6 +6,7 @@
 //!   lock                     one collector at a time
 //!   log/                     commit log
 //!   store/                   rows
+//!   heads                    what agents last said of their streams
 //!   dead-letters/            entries that no sink could take
 //!   tls/ca.pem               what agents trust; also ca.key, server.pem, server.key
 //!   tokens/signing.key       what tokens are signed with; also signing.pub
@@ -98,6 +99,12 @@ impl DataDir {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.0.join("store")
+    }
+
+    /// What agents last said of their streams.
+    #[must_use]
+    pub fn heads(&self) -> PathBuf {
+        self.0.join("heads")
     }
 
     /// Entries that no sink could take.

@@ -28,7 +28,7 @@ use crate::health::{Health, HealthReport, HealthVerdict, Problem, SinkReport, rf
 use crate::ingest::{
     Budget, Counts, Heads, IngestContext, IngestError, IngestListener, KnownStreams, Registry, Validator,
 };
-use crate::ledger::{Ledger, Settler};
+use crate::ledger::{HeadsFile, Ledger, Settler};
 use crate::log::{EmbeddedLog, LogOpenError, LogSettings, LogStatus, OpenedLog};
 use crate::setup::{self, DataDir, Keys, SetupError};
 use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSink};
@@ -176,6 +176,13 @@ impl Stages {
         let (stop_ingest, stop_api) = (CancellationToken::new(), CancellationToken::new());
         let (ingest_addr, api_addr) = (ingest.address(), api.address());
         let context = Arc::new(self.ingest_context(stop_ingest.clone()));
+        let heads = HeadsFile::open(
+            Arc::clone(&self.config.log_disk),
+            self.data.heads(),
+            Arc::clone(&self.store),
+            Arc::clone(&context),
+            Arc::clone(&self.health),
+        );
         let source = Arc::new(Source {
             started: self.config.clock.monotonic(),
             clock: Arc::clone(&self.config.clock),
@@ -211,6 +218,7 @@ impl Stages {
             self.log.view.clone(),
         );
         sessions.spawn(settler.run(stop_ingest.clone()));
+        sessions.spawn(Arc::clone(&heads).run(stop_ingest.clone()));
         requests.spawn(api.serve(api_context, stop_api.clone()));
         RunningCollector {
             ingest_addr,
@@ -220,6 +228,7 @@ impl Stages {
             local_token: self.local_token,
             time: self.time,
             source,
+            heads,
             store: self.store,
             signing_key: self.keys.signing,
             stop: StopGuard {
@@ -370,6 +379,7 @@ pub struct RunningCollector {
     pub local_token: (PathBuf, String),
     time: Arc<FloorTime>,
     source: Arc<Source>,
+    heads: Arc<HeadsFile>,
     store: Arc<EmbeddedStore>,
     signing_key: SigningKey,
     stop: StopGuard,
@@ -411,6 +421,7 @@ impl RunningCollector {
             sinks,
             lock,
             source,
+            heads,
             store,
             ..
         } = self;
@@ -422,6 +433,7 @@ impl RunningCollector {
         let stages = move || {
             log.stop();
             sinks.into_iter().for_each(RunningSink::stop);
+            heads.save();
         };
         if tokio::task::spawn_blocking(stages).await.is_err() {
             tracing::error!("stopping failed; what was acknowledged is in the log");

@@ -19,6 +19,7 @@ pub mod recognition;
 pub mod secret_file;
 pub mod segment;
 pub mod size;
+pub mod stamped;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;

@@ -17,6 +17,7 @@ fn head() -> StreamHead {
         acked: 10,
         read: 20,
         size: 30,
+        ..StreamHead::default()
     }
 }
 
@@ -266,6 +267,18 @@ fn now() -> String {
 #[test]
 fn the_bytes_of_wire_v1_stay() {
     assert_eq!(now(), include_str!("golden/wire_v1.hex").trim_end());
+}
+
+#[test]
+fn the_bytes_of_a_head_with_an_age_stay() {
+    let head = StreamHead {
+        oldest_unacked_age_ms: 300,
+        ..head()
+    };
+    assert_eq!(
+        hex(&head.encode_to_vec()),
+        "0a1001010101010101010101010101010101100a1814201e28ac02"
+    );
 }
 
 #[test]

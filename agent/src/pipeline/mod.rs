@@ -28,6 +28,7 @@
 //! 3. The transport sends what is left and waits for its acks, at most `shutdown_timeout`.
 //! 4. Checkpoints are written and synced. What was not acked is read again after the next start.
 
+mod ages;
 mod checkpoint;
 mod encode;
 mod journal;
@@ -167,7 +168,7 @@ impl Agent {
             ring.clone(),
             Arc::clone(&checkpoints),
             prepared.statuses(),
-            &*ground.clock,
+            Arc::clone(&ground.clock),
         ));
         let (transport, status, limits) = Transport::new(Parts {
             config: config.collector.clone(),

@@ -1,12 +1,15 @@
 //! What heartbeats and `status` tell of this process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use edgelogger_common::clock::Clock;
 use edgelogger_proto::v1::{AgentMetrics, StreamHead};
+use parking_lot::Mutex;
 
+use super::ages::Ages;
 use super::sources::SourceStatuses;
 use crate::checkpoint::Checkpoints;
 use crate::ring::Ring;
@@ -21,6 +24,8 @@ pub struct AgentVitals {
     ring: Ring,
     checkpoints: Arc<Checkpoints>,
     statuses: SourceStatuses,
+    clock: Arc<dyn Clock>,
+    ages: Mutex<Ages>,
     /// Wall clock at the start: ns UTC.
     started_ns: i64,
     started: std::time::Instant,
@@ -40,13 +45,15 @@ impl AgentVitals {
         ring: Ring,
         checkpoints: Arc<Checkpoints>,
         statuses: SourceStatuses,
-        clock: &dyn Clock,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             ring,
             checkpoints,
             statuses,
             started_ns: clock.wall_ns(),
+            clock,
+            ages: Mutex::default(),
             started: std::time::Instant::now(),
         }
     }
@@ -128,19 +135,26 @@ impl AgentVitals {
 
 impl Vitals for AgentVitals {
     fn heads(&self) -> Vec<StreamHead> {
-        let progress = self.progress();
-        self.checkpoints
-            .streams()
+        let (progress, streams) = (self.progress(), self.checkpoints.streams());
+        let (mut ages, now) = (self.ages.lock(), self.clock.monotonic());
+        let open: HashSet<Bytes> = streams
+            .iter()
+            .map(|state| state.descriptor.stream_id.clone())
+            .collect();
+        ages.retain(|stream| open.contains(stream));
+        streams
             .into_iter()
             .map(|state| {
                 let id = state.descriptor.stream_id;
                 let acked = state.acked_upto;
                 let (read, size) = progress.get(&id).copied().unwrap_or((acked, acked));
+                let age = ages.look(&id, acked, size.max(read), now);
                 StreamHead {
                     stream_id: id,
                     acked,
                     read: read.max(acked),
                     size: size.max(acked),
+                    oldest_unacked_age_ms: age.map_or(0, age_ms),
                 }
             })
             .collect()
@@ -164,6 +178,11 @@ impl Vitals for AgentVitals {
             ..AgentMetrics::default()
         }
     }
+}
+
+/// At least 1: 0 says that nothing waits.
+fn age_ms(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// From `/proc/self`; zeroes where there is none.

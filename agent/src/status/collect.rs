@@ -59,6 +59,12 @@ impl Reporter {
                 .as_ref()
                 .map(|trouble| format!("{} {}", trouble.code, trouble.message)),
         );
+        troubles.extend(transport.not_taken.as_ref().map(|trouble| {
+            format!(
+                "{} the collector takes nothing now ({}); it is sent again until it does",
+                trouble.code, trouble.message
+            )
+        }));
         troubles.extend(
             self.vitals
                 .checkpoint_trouble()

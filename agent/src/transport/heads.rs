@@ -71,6 +71,7 @@ mod tests {
             acked,
             read: 5,
             size: 9,
+            ..StreamHead::default()
         }
     }
 

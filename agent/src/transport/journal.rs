@@ -36,7 +36,7 @@ pub trait Journal: Send + Sync {
 
 /// What heartbeats tell.
 pub trait Vitals: Send + Sync {
-    /// All open streams.
+    /// All open streams. Also asked for at every attempt to connect, so that it is known since when something waits.
     fn heads(&self) -> Vec<StreamHead>;
     /// Since the start of the process; the transport fills in what it alone knows (`bytes_sent`).
     fn metrics(&self) -> AgentMetrics;

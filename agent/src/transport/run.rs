@@ -247,6 +247,8 @@ impl Transport {
     }
 
     async fn connect(&mut self) -> Result<(Line, Incoming, Hello), ConnectError> {
+        // An outage is when positions begin to wait.
+        drop(self.vitals.heads());
         let (token, agent_id) = read_token(&self.config)?;
         let tls = self.tls.config()?;
         let after = self.config.connect_timeout.get();
@@ -466,6 +468,8 @@ impl Transport {
                     }
                 }
                 Action::Complain { code, message } => self.complain(&code, &message),
+                Action::NotTaken { code, message } => self.not_taken(&code, message),
+                Action::TakenAgain => self.status.send_modify(|status| status.not_taken = None),
                 Action::Welcomed(welcome) => self.welcomed(&welcome),
                 Action::LogReplaced { known, found } => self.log_replaced(known, found),
                 Action::LogId(id) => self.journal.set_log_id(id),
@@ -510,6 +514,7 @@ impl Transport {
         );
         self.status.send_modify(|status| {
             (status.collector_version, status.durability) = (version, durability);
+            status.not_taken = None;
             status.sessions += 1;
         });
         self.set_state(ConnectionState::Connected);
@@ -560,6 +565,21 @@ impl Transport {
                 message: end.message.clone(),
                 at_ns,
                 count,
+            });
+        });
+    }
+
+    /// The collector takes nothing now, until it answers what it did not take.
+    fn not_taken(&mut self, code: &str, message: String) {
+        self.complain(code, &message);
+        let at_ns = self.clock.wall_ns();
+        self.status.send_modify(|status| {
+            let before = status.not_taken.as_ref().filter(|trouble| trouble.code == code);
+            status.not_taken = Some(TransportTrouble {
+                code: code.to_owned(),
+                message,
+                at_ns: before.map_or(at_ns, |trouble| trouble.at_ns),
+                count: before.map_or(1, |trouble| trouble.count + 1),
             });
         });
     }

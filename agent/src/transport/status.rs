@@ -46,6 +46,8 @@ pub struct TransportStatus {
     pub since_ns: i64,
     /// Why it does not work; `None` while it does.
     pub trouble: Option<TransportTrouble>,
+    /// The collector is there and takes nothing now: its disk is full, it is stopping. `at_ns`: since when.
+    pub not_taken: Option<TransportTrouble>,
     /// The collector's log is another one than the agent knew: what was acknowledged before may be missing there.
     pub log_replaced: Option<String>,
     /// The last Ack, ns UTC.

@@ -251,6 +251,7 @@ impl Vitals for Recorder {
             acked: 0,
             read: 5,
             size: 9,
+            ..StreamHead::default()
         }]
     }
     fn metrics(&self) -> AgentMetrics {

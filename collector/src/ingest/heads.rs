@@ -23,6 +23,9 @@ pub struct Head {
     pub acked: u64,
     /// What of that another log than this one acknowledged.
     pub other_log_upto: u64,
+    /// When the oldest position that is not acknowledged was first seen by the agent, by the collector's clock, ns UTC;
+    /// 0 where there is none, or nobody knows.
+    pub oldest_unacked_ns: i64,
     /// When the agent said so, by the collector's clock, ns UTC.
     pub told_ns: i64,
 }
@@ -57,6 +60,7 @@ impl Heads {
             }
             (known.read, known.size, known.acked) = (head.read, head.size, head.acked);
             known.told_ns = now_ns;
+            known.oldest_unacked_ns = first_seen_ns(head, now_ns);
         }
         self.version.fetch_add(1, Ordering::Relaxed);
         if table.len() > KNOWN_STREAMS_MAX {
@@ -65,6 +69,23 @@ impl Heads {
             let oldest = times[times.len() / 4];
             table.retain(|_, head| head.told_ns > oldest);
         }
+    }
+
+    /// All of them, to be kept.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Arc<str>, StreamId, Head)> {
+        let table = self.table.lock();
+        let row = |((agent, id), head): (&(Arc<str>, StreamId), &Head)| (Arc::clone(agent), *id, *head);
+        table.iter().map(row).collect()
+    }
+
+    /// What was kept of an earlier process. What agents have said since stands.
+    pub fn restore(&self, kept: Vec<(Arc<str>, StreamId, Head)>) {
+        let mut table = self.table.lock();
+        for (agent, stream_id, head) in kept {
+            table.entry((agent, stream_id)).or_insert(head);
+        }
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The last word on a stream.
@@ -94,6 +115,14 @@ impl Heads {
     }
 }
 
+/// An agent tells an age, because its clock may be wrong.
+fn first_seen_ns(head: &StreamHead, now_ns: i64) -> i64 {
+    match i64::try_from(head.oldest_unacked_age_ms) {
+        Ok(0) | Err(_) => 0,
+        Ok(age_ms) => now_ns.saturating_sub(age_ms.saturating_mul(1_000_000)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +135,21 @@ mod tests {
             size,
             ..StreamHead::default()
         }
+    }
+
+    #[test]
+    fn the_age_of_what_waits_counts_by_our_clock() {
+        let heads = Heads::default();
+        let agent: Arc<str> = "a".into();
+        let waiting = |oldest_unacked_age_ms| StreamHead {
+            oldest_unacked_age_ms,
+            ..head(1, 9)
+        };
+        let since = || heads.all()[0].2.oldest_unacked_ns;
+        heads.told(&agent, &[waiting(3)], 5_000_000);
+        assert_eq!(since(), 2_000_000);
+        heads.told(&agent, &[waiting(0)], 6_000_000);
+        assert_eq!(since(), 0);
     }
 
     #[test]

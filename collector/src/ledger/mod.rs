@@ -11,6 +11,7 @@
 //! | `report.rs` | the answer, and the states |
 //! | `stream.rs`, `spans.rs` | what is known of one stream, position by position |
 //! | `close.rs` | an operator closes the streams of a dead machine |
+//! | `heads_file.rs` | what agents last said, through a restart |
 //! | `settle.rs` | what was acknowledged and never came to the store is found and said |
 //!
 //! | state | means |
@@ -27,6 +28,7 @@
 //! commit log like any other, applied by the store. It yields to data: what arrives after all is stored.
 
 mod close;
+mod heads_file;
 mod report;
 mod settle;
 mod spans;
@@ -42,6 +44,7 @@ use crate::ingest::IngestContext;
 use crate::text::matches_wildcard;
 
 pub use close::{CloseError, ClosePlan, CloseRequest};
+pub use heads_file::HeadsFile;
 pub use report::{CheckReport, EndReport, LedgerReport, LogGapReport, Span, State, StreamReport, Totals};
 pub use settle::Settler;
 

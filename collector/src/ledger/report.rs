@@ -164,7 +164,8 @@ pub struct StreamReport {
     pub unknown_since: Option<String>,
     /// Positions by state: together they are everything from `start` to `size`.
     pub positions: Totals,
-    /// Seconds since something came in, while something is missing.
+    /// While something is missing: seconds since its agent first saw the oldest of it, or since something last came in
+    /// where no agent said so.
     pub lag_s: u64,
     /// Rows stored.
     pub rows: u64,

@@ -238,9 +238,7 @@ fn reason_of(gaps: &[LogGap]) -> WriteOffReason {
 
 fn why(reason: WriteOffReason, gaps: &[LogGap]) -> String {
     match (reason, gaps.last()) {
-        (WriteOffReason::OtherLog, _) => {
-            "acknowledged by another commit log; `edgelogger-agent rewind` sends it again".to_owned()
-        }
+        (WriteOffReason::OtherLog, _) => "its agent does not send it again by itself".to_owned(),
         (WriteOffReason::DeadLettered, _) => edgelogger_common::error_code::MALFORMED_BLOCK.code.to_owned(),
         (_, None) => "acknowledged, and not in the log any more: it lost its tail".to_owned(),
         (_, Some(gap)) => {

@@ -50,6 +50,23 @@ impl Seen<'_> {
         spans(self.state.start..self.size(), &told)
     }
 
+    /// Seconds since the oldest missing position was first seen, where its agent said when; else since something last
+    /// came in. 0 where nothing is missing.
+    fn lag_s(&self, positions: &Totals) -> u64 {
+        if positions.behind() == 0 {
+            return 0;
+        }
+        let waits_at_agent = positions.pending + positions.unknown > 0;
+        let first_seen = self.head.map_or(0, |head| head.oldest_unacked_ns);
+        let from_ns = if waits_at_agent && first_seen != 0 {
+            first_seen
+        } else {
+            received_ns(self.state).max(self.state.opened_ns)
+        };
+        let ns = self.now_ns.saturating_sub(from_ns).max(0);
+        ns.unsigned_abs() / 1_000_000_000
+    }
+
     pub fn report(&self, stream_id: StreamId, generation: u32) -> StreamReport {
         let (state, size) = (self.state, self.size());
         let all = self.spans();
@@ -58,8 +75,6 @@ impl Seen<'_> {
             positions.add(span.state, span.end - span.start);
         }
         let last_heard_ns = received_ns(state).max(self.head.map_or(0, |head| head.told_ns));
-        let lag_from_ns = received_ns(state).max(state.opened_ns);
-        let lag_s = self.now_ns.saturating_sub(lag_from_ns).max(0) / 1_000_000_000;
         let time = |ns: i64| (ns != 0).then(|| rfc3339(ns));
         let mut gaps: Vec<Span> = all
             .into_iter()
@@ -87,11 +102,7 @@ impl Seen<'_> {
             connected: self.is_connected,
             unknown_since: time(last_heard_ns).filter(|_| positions.unknown > 0),
             positions,
-            lag_s: if positions.behind() > 0 {
-                lag_s.unsigned_abs()
-            } else {
-                0
-            },
+            lag_s: self.lag_s(&positions),
             rows: state.rows,
             gaps,
             gaps_untold: state.gaps_untold + gaps_unshown,

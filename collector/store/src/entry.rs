@@ -101,6 +101,9 @@ impl<'a> Reading<'a> {
         let received_ms = self.entry.received_time_ns.div_euclid(1_000_000);
         let state = self.state(descriptor)?;
         state.last_received_ms = state.last_received_ms.max(received_ms);
+        // Whoever speaks is not dead.
+        let by_operator = i32::from(v1::StreamEndReason::Operator);
+        state.end = state.end.filter(|end| end.reason != by_operator);
         Ok(state)
     }
 

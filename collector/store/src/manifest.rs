@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use edgelogger_common::disk::{At, Disk, atomic_replace, read_file};
+use edgelogger_common::stamped::{StampError, stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -102,44 +103,19 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
         );
         return Err(unusable(&path, problem));
     }
-    let crc = crc32c::crc32c(&body);
-    let mut bytes = format!(
-        "{MAGIC} {MANIFEST_VERSION} crc32c={crc:08x} bytes={}\n",
-        body.len()
-    )
-    .into_bytes();
-    bytes.extend_from_slice(&body);
+    let bytes = stamp(MAGIC, MANIFEST_VERSION, &body);
     Ok(atomic_replace(disk, &path, &bytes)?)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, StoreError> {
-    let bad = |problem: &str| unusable(path, problem.to_owned());
-    let end = memchr::memchr(b'\n', bytes).ok_or_else(|| bad("its first line has no end"))?;
-    let header = std::str::from_utf8(&bytes[..end]).map_err(|_| bad("its first line is not text"))?;
-    let mut words = header.split(' ');
-    if words.next() != Some(MAGIC) {
-        return Err(bad("it does not begin like a manifest"));
-    }
-    let found = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .filter(|version| *version > 0);
-    let found = found.ok_or_else(|| bad("it has no version"))?;
-    if found > MANIFEST_VERSION {
-        return Err(StoreError::ManifestVersion {
+    let (_, body) = unstamp(MAGIC, MANIFEST_VERSION, bytes).map_err(|error| match error {
+        StampError::TooNew { found, known } => StoreError::ManifestVersion {
             path: path.to_path_buf(),
             found,
-            known: MANIFEST_VERSION,
-        });
-    }
-    let body = &bytes[end + 1..];
-    let (crc, len) = (
-        format!("crc32c={:08x}", crc32c::crc32c(body)),
-        format!("bytes={}", body.len()),
-    );
-    if words.next() != Some(crc.as_str()) || words.next() != Some(len.as_str()) {
-        return Err(bad("its checksum or length does not match, the file is damaged"));
-    }
+            known,
+        },
+        StampError::Damaged(problem) => unusable(path, problem.to_owned()),
+    })?;
     serde_json::from_slice(body).map_err(|error| unusable(path, error.to_string()))
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use edgelogger_common::disk::{Effect, Fault, FaultDisk, Operation};
 use edgelogger_proto::v1::frame::Body;
+use edgelogger_proto::v1::{Heartbeat, StreamHead};
 use rustix::io::Errno;
 
-use crate::client::{Fixture, Session, batch_of, lines, wait_for};
+use crate::client::{Fixture, Session, batch_of, head, lines, wait_for};
 
 async fn with_disk(disk: &FaultDisk) -> (Fixture, Session) {
     let fixture = Fixture::start_with(|config| {
@@ -78,4 +79,43 @@ async fn a_second_collector_on_the_same_folder_is_refused() {
     let error = second.unwrap_err();
     assert_eq!(error.code().code, "E0408");
     assert!(error.to_string().contains(data.to_str().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn heads_that_can_not_be_written_are_told_and_cost_nothing_else() {
+    let disk = FaultDisk::new(7);
+    let (fixture, mut session) = with_disk(&disk).await;
+    session.send(line(2)).await;
+    session.acked(2).await;
+    let waiting = StreamHead {
+        read: 100,
+        size: 100,
+        ..head()
+    };
+    session
+        .send(Body::Heartbeat(Heartbeat {
+            streams: vec![waiting],
+            ..Heartbeat::default()
+        }))
+        .await;
+    wait_for(async || {
+        let (_, ledger) = fixture.get("/api/v1/ledger").await;
+        if ledger["streams"][0]["size"] == 100 {
+            Ok(())
+        } else {
+            Err(ledger.to_string())
+        }
+    })
+    .await;
+    session.close().await;
+    let Fixture { dir, collector } = fixture;
+    disk.install(Fault::from(Operation::Rename, 1, Effect::Error(Errno::IO)));
+    collector.shutdown().await;
+    disk.clear_faults();
+    assert_eq!(disk.contents(&dir.path().join("data/heads")), None);
+    let mut config = edgelogger_collector::Config::embedded_in(dir.path().join("data"));
+    config.log_disk = Arc::new(disk.clone());
+    let collector = edgelogger_collector::Collector::start(config).await.unwrap();
+    let fixture = Fixture { dir, collector };
+    fixture.stored(1).await;
 }

@@ -233,6 +233,7 @@ async fn an_operator_closes_a_dead_machine_and_it_comes_back_after_all() {
         .map(|gap| (&gap["start"], &gap["end"]))
         .collect();
     assert_eq!(ranges, [(&json!(4), &json!(10)), (&json!(27), &json!(40))]);
+    assert_eq!(stream["end"], Value::Null, "whoever speaks is not dead");
 }
 
 #[tokio::test]
@@ -437,4 +438,114 @@ fn forge(dir: &tempfile::TempDir) {
     };
     log.append(&[&entry.encode_to_vec()]).unwrap();
     log.sync().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_silent_machine_had_is_known_after_a_restart() {
+    let fixture = Fixture::start().await;
+    let mut session = fixture.ready().await;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(0, "one\n")])))
+        .await;
+    session.acked(2).await;
+    let waiting = StreamHead {
+        acked: 4,
+        read: 40,
+        size: 90,
+        oldest_unacked_age_ms: 5_000_000,
+        ..head()
+    };
+    session
+        .send(Body::Heartbeat(Heartbeat {
+            streams: vec![waiting],
+            ..Heartbeat::default()
+        }))
+        .await;
+    // The oldest byte that waits is older than anything that came in.
+    let seen = |stream: &Value| stream["size"] == 90 && stream["lag_s"].as_u64().unwrap() >= 5_000;
+    until(&fixture, "", seen).await;
+    session.close().await;
+    let before = until(&fixture, "", |stream| stream["unknown_since"].is_string()).await;
+    let fixture = restarted(fixture).await;
+    let after = until(&fixture, "?state=unknown", seen).await;
+    assert_eq!(
+        after["positions"],
+        json!({"stored": 4, "durable": 0, "pending": 0, "unknown": 86, "dropped": 0, "dead_lettered": 0, "lost": 0})
+    );
+    assert_eq!(after["unknown_since"], before["unknown_since"]);
+
+    // What it says when it comes back stands.
+    let mut session = fixture.connect().await;
+    session.hello(hello(1, 2)).await;
+    session
+        .send(Body::Heartbeat(Heartbeat {
+            streams: vec![StreamHead {
+                acked: 4,
+                read: 95,
+                size: 95,
+                ..head()
+            }],
+            ..Heartbeat::default()
+        }))
+        .await;
+    until(&fixture, "", |stream| {
+        stream["size"] == 95 && stream["connected"] == true
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn heads_that_can_not_be_read_are_left_behind() {
+    let fixture = Fixture::start().await;
+    drop(fixture.ready().await);
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    std::fs::write(
+        dir.path().join("data/heads"),
+        "edgelogger-heads 1 crc32c=00000000 bytes=4\nbody",
+    )
+    .unwrap();
+    let fixture = start_in(dir).await;
+    until(&fixture, "", Value::is_object).await;
+    assert!(fixture.collector.health().await.problems.is_empty());
+}
+
+#[tokio::test]
+async fn what_an_earlier_log_acknowledged_is_not_waited_for() {
+    let fixture = Fixture::start().await;
+    let mut session = fixture.connect().await;
+    let streams = vec![StreamHead {
+        acked: 30,
+        read: 30,
+        size: 40,
+        ..head()
+    }];
+    let last_log_id = vec![9; 16].into();
+    session
+        .hello(edgelogger_proto::v1::Hello {
+            streams,
+            last_log_id,
+            ..hello(1, 1)
+        })
+        .await;
+    session.send(open(1)).await;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(30, "123456789\n")])))
+        .await;
+    session.acked(2).await;
+    let stream = until(&fixture, "?state=lost", Value::is_object).await;
+    assert_eq!(
+        (&stream["positions"]["lost"], &stream["gaps"][0]["reason"]),
+        (&json!(30), &json!("other_log")),
+        "{stream}"
+    );
+    // Sent again after all, as `rewind` does.
+    session
+        .send(Body::Batch(batch_of(3, "none", &[lines(0, "abcdefghi\n")])))
+        .await;
+    session.acked(3).await;
+    until(&fixture, "", |stream| {
+        stream["positions"]["lost"] == 20 && stream["rows"] == 2
+    })
+    .await;
 }

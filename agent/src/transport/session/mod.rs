@@ -85,6 +85,15 @@ pub enum Action {
         /// What happened.
         message: String,
     },
+    /// The collector takes nothing now.
+    NotTaken {
+        /// Stable code.
+        code: String,
+        /// Why.
+        message: String,
+    },
+    /// It took what it had not taken.
+    TakenAgain,
     /// The session is live.
     Welcomed(Box<Welcome>),
     /// The collector's log is another one than last time.
@@ -133,6 +142,8 @@ pub struct Session {
     /// Payload bytes sent in this session, each time they were.
     credit_used: u64,
     paused_until: Option<Duration>,
+    /// The sequence that the collector did not take, until it does.
+    not_taken: Option<u64>,
     heartbeat_interval: Duration,
     heartbeat_at: Duration,
 }
@@ -151,6 +162,7 @@ impl Session {
             credit_limit: 0,
             credit_used: 0,
             paused_until: None,
+            not_taken: None,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             heartbeat_at: Duration::MAX,
         }
@@ -229,7 +241,7 @@ impl Session {
         self.streams.restart(false);
         self.window.restart();
         (self.credit_limit, self.credit_used) = (0, 0);
-        self.paused_until = None;
+        (self.paused_until, self.not_taken) = (None, None);
         self.heartbeat_at = Duration::MAX;
     }
 
@@ -375,12 +387,20 @@ impl Session {
         while let Some(entry) = self.queue.pop_acked(ack.sequence) {
             self.done(entry, &mut actions);
         }
+        self.answered(ack.sequence, &mut actions);
         let in_flight = self.queue.bytes_in_flight();
         self.window
             .acked(ack.sequence, before - in_flight, in_flight, now);
         self.raise_credit(ack.credit_limit);
         actions.extend(self.pump(now));
         Ok(actions)
+    }
+
+    /// The collector has decided about everything up to a sequence.
+    fn answered(&mut self, sequence: u64, actions: &mut Vec<Action>) {
+        if self.not_taken.take_if(|refused| *refused <= sequence).is_some() {
+            actions.push(Action::TakenAgain);
+        }
     }
 
     /// An entry is acked.
@@ -438,7 +458,8 @@ impl Session {
         self.window.rewound();
         let pause = Duration::from_millis(retry.after_ms.into()).min(PAUSE_MAX);
         self.paused_until = Some(now + pause);
-        vec![Action::Complain {
+        self.not_taken = Some(sequence);
+        vec![Action::NotTaken {
             code: retry.code,
             message: retry.message,
         }]
@@ -452,6 +473,7 @@ impl Session {
             Some(Entry::Open(id)) => self.streams.announced(&id),
             Some(Entry::Gone) | None => return actions,
         }
+        self.answered(sequence, &mut actions);
         actions.push(Action::Complain {
             code: reject.code,
             message: reject.message,
