@@ -99,7 +99,8 @@ fn compare_content(known: &Known, size: u64, head: &[u8], window: &[u8]) -> Resu
 /// Is this other file a copy of what was read (`copytruncate` makes one)? Less content than [`COPY_BYTES_MIN`] says
 /// nothing: many logs begin alike.
 pub(super) fn is_copy(known: &Known, found: &FileStat, head: &[u8], window: &[u8]) -> bool {
-    known.offset >= COPY_BYTES_MIN
+    // After a kill the checkpoint may still say 0; then the fingerprint tells as much.
+    known.offset.max(u64::from(known.fingerprint_len)) >= COPY_BYTES_MIN
         && known.inode != found.key.inode
         && compare_content(known, found.size, head, window).is_ok()
 }
@@ -219,6 +220,12 @@ mod tests {
         assert!(copied(40, 6));
         assert!(!copied(40, 5), "it is the file itself");
         assert!(!copied(20, 6), "too little to tell");
+        let new = super::identity(b"/a", &found(5, None, 0), &content[..50]);
+        let killed = Known::of(&new, 0, ContentCheck::default());
+        assert!(
+            is_copy(&killed, &found(6, None, 100), &content, &[]),
+            "nothing of it was acked yet, but its beginning is known"
+        );
         assert!(!is_copy(
             &known(40),
             &found(6, None, 39),
