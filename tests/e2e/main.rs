@@ -5,4 +5,4 @@ mod answers;
 mod bad_input;
 mod content;
 mod docs;
-mod kills;
+mod faults;

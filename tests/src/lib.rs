@@ -5,13 +5,19 @@
 //! | `process` | a program that is started, waited for, killed, and whose words are kept |
 //! | `stack` | a collector and an agent that know each other |
 //! | `oracle` | lines that are known before they are written, and the questions that compare them with the store |
+//! | `written` | the same for many files at once, with every byte checked: what the suite of faults asks |
+//! | `proxy` | a link between the two that delays, limits, stalls and resets |
+//! | `soak` | the suite of faults |
 //!
 //! Nothing here sleeps until something is probably true: [`wait_for`] asks until it is, or fails with what was
 //! seen last and what the programs said.
 
 pub mod oracle;
 pub mod process;
+pub mod proxy;
+pub mod soak;
 pub mod stack;
+pub mod written;
 
 use std::time::{Duration, Instant};
 

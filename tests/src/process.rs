@@ -4,13 +4,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// The built program of this name: beside the test's own binary, or where `EDGELOGGER_BIN_DIR` says.
+/// The built program of this name: in the profile's folder, as this test or program is, or where `EDGELOGGER_BIN_DIR`
+/// says.
 ///
 /// # Panics
 /// When it is not there; `scripts/test` builds it first.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let dir = std::env::var_os("EDGELOGGER_BIN_DIR").map_or_else(beside_this_test, PathBuf::from);
+    let dir = std::env::var_os("EDGELOGGER_BIN_DIR").map_or_else(profile_dir, PathBuf::from);
     let path = dir.join(name);
     assert!(
         path.exists(),
@@ -20,12 +21,13 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-fn beside_this_test() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let deps = test.parent().expect("a test lies in a folder");
-    deps.parent()
-        .expect("which lies in the profile's folder")
-        .to_owned()
+fn profile_dir() -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    let dir = own.parent().expect("a program lies in a folder");
+    match dir.parent() {
+        Some(profile) if dir.ends_with("deps") => profile.to_owned(),
+        _ => dir.to_owned(),
+    }
 }
 
 /// A running program. Killed when it is dropped.
@@ -69,6 +71,17 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().expect("an own child can be killed");
         self.child.wait().expect("an own child can be awaited");
+    }
+
+    /// Its end awaited, for as long as it takes within the harness's patience.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn ended(&mut self) -> ExitStatus {
+        crate::wait_for("the program ends", || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(format!("{other:?}; it said:\n{}", self.said())),
+        })
     }
 
     /// SIGTERM, and its end awaited.

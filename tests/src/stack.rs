@@ -1,5 +1,6 @@
 //! A collector and an agent that know each other, in one temporary folder.
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,14 +18,49 @@ pub struct Stack {
     dir: tempfile::TempDir,
     ingest_port: u16,
     api_port: u16,
-    collector_arguments: Vec<String>,
-    agent_arguments: Vec<String>,
+    /// Added to `run` of the collector.
+    pub collector_arguments: Vec<String>,
+    /// Added to `run` of the agent.
+    pub agent_arguments: Vec<String>,
+    /// How the collector is started.
+    pub collector_launch: Launch,
+    /// How the agent is started.
+    pub agent_launch: Launch,
+    /// The port that the agent is told, where that is not the collector's own.
+    pub agent_connects_to: Option<u16>,
+    agent_peak_bytes: Cell<u64>,
     /// The collector, while it runs.
     pub collector: Option<Process>,
     /// The agent, while it runs.
     pub agent: Option<Process>,
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What stands before a program and around it: a tracer, a limit, a preloaded library.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// A command that starts the program that is given to it, such as `prlimit --nofile=64`.
+    pub prefix: Vec<String>,
+    /// Environment variables.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// The command of a program started in this way.
+    fn command(&self, name: &str) -> Command {
+        let program = program(name);
+        let mut command = match self.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
 }
 
 /// A port that was free a moment ago.
@@ -61,6 +97,10 @@ impl Stack {
             api_port: free_port(),
             collector_arguments: owned(collector_arguments),
             agent_arguments: owned(agent_arguments),
+            collector_launch: Launch::default(),
+            agent_launch: Launch::default(),
+            agent_connects_to: None,
+            agent_peak_bytes: Cell::new(0),
             collector: None,
             agent: None,
             http: reqwest::Client::new(),
@@ -106,15 +146,7 @@ impl Stack {
 
     /// Starts the collector and waits until it is ready.
     pub fn start_collector(&mut self) {
-        let mut command = Command::new(program("edgelogger-collector"));
-        command.arg("run").arg("--data-dir").arg(self.data_dir());
-        command.args(["--ingest-listen", &format!("127.0.0.1:{}", self.ingest_port)]);
-        command.args(["--api-listen", &format!("127.0.0.1:{}", self.api_port)]);
-        command.args(&self.collector_arguments);
-        self.collector = Some(Process::start(
-            &mut command,
-            &self.dir.path().join("collector.out"),
-        ));
+        self.launch_collector();
         wait_for("the collector is ready", || {
             if let Some(collector) = &mut self.collector
                 && let Err(why) = collector.check_alive()
@@ -125,15 +157,25 @@ impl Stack {
         });
     }
 
+    /// Starts the collector without waiting for it.
+    pub fn launch_collector(&mut self) {
+        let mut command = self.collector_launch.command("edgelogger-collector");
+        command.arg("run").arg("--data-dir").arg(self.data_dir());
+        command.args(["--ingest-listen", &format!("127.0.0.1:{}", self.ingest_port)]);
+        command.args(["--api-listen", &format!("127.0.0.1:{}", self.api_port)]);
+        command.args(&self.collector_arguments);
+        self.collector = Some(Process::start(
+            &mut command,
+            &self.dir.path().join("collector.out"),
+        ));
+    }
+
     /// Starts the agent on `logs/*.log`. The collector must have run once, so that there is a token.
     pub fn start_agent(&mut self) {
         let token = self.token_file();
-        let mut command = Command::new(program("edgelogger-agent"));
-        command.args([
-            "run",
-            "--collector",
-            &format!("wss://localhost:{}", self.ingest_port),
-        ]);
+        let mut command = self.agent_launch.command("edgelogger-agent");
+        let port = self.agent_connects_to.unwrap_or(self.ingest_port);
+        command.args(["run", "--collector", &format!("wss://localhost:{port}")]);
         command
             .arg("--ca")
             .arg(self.data_dir().join("tls/ca.pem"))
@@ -181,11 +223,35 @@ impl Stack {
 
     /// SIGKILL to the agent.
     pub fn kill_agent(&mut self) {
+        self.agent_peak_bytes();
         self.agent.take().into_iter().for_each(Process::kill);
+    }
+
+    /// The most resident memory that an agent of this stack had, as far as anybody looked: here, and before each stop.
+    pub fn agent_peak_bytes(&self) -> u64 {
+        let now = self.agent.as_ref().and_then(|agent| agent.memory_bytes("VmHWM:"));
+        let peak = self.agent_peak_bytes.get().max(now.unwrap_or(0));
+        self.agent_peak_bytes.set(peak);
+        peak
+    }
+
+    /// What the running agent says of itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn agent_status(&self) -> Result<Value, String> {
+        let mut command = Command::new(program("edgelogger-agent"));
+        command
+            .args(["status", "--json", "--state-dir"])
+            .arg(self.state_dir());
+        let output = command.output().map_err(|error| error.to_string())?;
+        serde_json::from_slice(&output.stdout)
+            .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// SIGTERM to the agent; its end awaited.
     pub fn stop_agent(&mut self) {
+        self.agent_peak_bytes();
         if let Some(agent) = self.agent.take() {
             agent.stop();
         }
