@@ -21,7 +21,6 @@ pub mod http;
 pub mod limits;
 pub mod process;
 pub mod programs;
-pub mod proxy;
 pub mod random;
 pub mod report;
 pub mod scenarios;

@@ -37,6 +37,18 @@ pub fn cpu_seconds_exact(pid: u32) -> Option<f64> {
     Some(ns as f64 / 1e9)
 }
 
+/// Bytes that the process had written to disks, or to pages that will be: `write_bytes` of `/proc/PID/io`, less what it
+/// took back by deleting files before they were written.
+#[must_use]
+pub fn disk_bytes_written(pid: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let field = |name: &str| {
+        let line = io.lines().find(|line| line.split(':').next() == Some(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    Some(field("write_bytes")?.saturating_sub(field("cancelled_write_bytes")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,6 +62,12 @@ impl Program {
         process::cpu_seconds_exact(self.id()).unwrap_or(0.0)
     }
 
+    /// Bytes that it had written to disks so far.
+    #[must_use]
+    pub fn disk_bytes_written(&self) -> u64 {
+        process::disk_bytes_written(self.id()).unwrap_or(0)
+    }
+
     /// An error with its last words when it has ended.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
         ("20 quiet files", "", 14.0, 0.1),
         ("20 quiet files and host metrics", metrics, 16.0, 0.3),
     ] {
-        let (rss_bytes, cpu_percent) = idle(bench, &agent_config(&glob, None, more))?;
+        let (rss_bytes, cpu_percent, disk_bytes) = idle(bench, &agent_config(&glob, None, more))?;
         bench.report.add(
             &format!("agent idle, {what}: RSS"),
             rss_bytes as f64 / MIB,
@@ -42,12 +42,18 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
             "%",
             Target::AtMost(cpu),
         );
+        bench.report.add(
+            &format!("agent idle, {what}: written to disk in an hour"),
+            disk_bytes as f64 * (3600.0 / MEASURE.as_secs_f64()) / MIB,
+            "MiB",
+            Target::AtMost(1.0),
+        );
     }
     Ok(())
 }
 
-/// Resident memory, and percent of one core.
-fn idle(bench: &Bench, config: &str) -> Outcome<(u64, f64)> {
+/// Resident memory, percent of one core, and bytes written to disk.
+fn idle(bench: &Bench, config: &str) -> Outcome<(u64, f64, u64)> {
     let mut collector = Collector::start(&bench.scratch("idle/run")?, collector_config(true))?;
     let mut agent = collector.agent(collector.ingest_port, config)?;
     collector.wait_until("all lines are durable", Duration::from_millis(100), |collector| {
@@ -56,11 +62,13 @@ fn idle(bench: &Bench, config: &str) -> Outcome<(u64, f64)> {
     })?;
     std::thread::sleep(SETTLE);
     let (start, before) = (Instant::now(), agent.cpu_seconds());
+    let disk_before = agent.disk_bytes_written();
     std::thread::sleep(MEASURE);
     agent.check_alive()?;
     let cpu_percent = 100.0 * (agent.cpu_seconds() - before) / start.elapsed().as_secs_f64();
+    let disk_bytes = agent.disk_bytes_written() - disk_before;
     let rss = agent.rss();
     agent.stop()?;
     collector.program.stop()?;
-    Ok((rss, cpu_percent))
+    Ok((rss, cpu_percent, disk_bytes))
 }

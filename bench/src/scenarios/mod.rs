@@ -7,6 +7,7 @@ mod idle;
 mod latency;
 mod limits;
 mod many_files;
+mod outage;
 mod recognition;
 mod rows;
 mod ship;
@@ -76,6 +77,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "many-files",
         about: "2,000 files against one",
         run: many_files::run,
+    },
+    Scenario {
+        name: "outage",
+        about: "new lines and a backlog on a line of 1 Mbit/s (a minute)",
+        run: outage::run,
     },
     Scenario {
         name: "wire",

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use edgelogger_agent::batcher::BATCH_BYTES_DEFAULT;
 use edgelogger_common::codec::{CodecSetting, compress};
+use edgelogger_tests::proxy::Proxy;
 
 use crate::programs::Collector;
 use crate::report::Target;
 use crate::timing::mb_per_s;
-use crate::{Bench, Outcome, proxy};
+use crate::{Bench, Outcome};
 
 /// How often the collector is asked how far it is: a hundredth of what shipping the corpus takes.
 const ASK_EVERY: Duration = Duration::from_millis(10);
@@ -37,6 +38,8 @@ pub(super) struct Shipped {
     pub collector_peak_rss: u64,
     /// On the wire, both ways, where it was counted.
     pub wire_bytes: u64,
+    /// On the agent's disk.
+    pub agent_disk_bytes: u64,
 }
 
 /// Tables of an agent's configuration: these files from their beginning.
@@ -54,11 +57,11 @@ pub(super) fn collector_config(store: bool) -> &'static str {
 pub(super) fn ship(dir: &Path, glob: &str, lines: u64, setting: Setting<'_>) -> Outcome<Shipped> {
     let mut collector = Collector::start(dir, collector_config(setting.store))?;
     let counted = if setting.counted {
-        Some(proxy::start(collector.ingest_port)?)
+        Some(Proxy::start(collector.ingest_port)?)
     } else {
         None
     };
-    let port = counted.as_ref().map_or(collector.ingest_port, |(port, _)| *port);
+    let port = counted.as_ref().map_or(collector.ingest_port, |proxy| proxy.port);
     let start = Instant::now();
     let mut agent = collector.agent(port, &agent_config(glob, setting.codec, ""))?;
     collector.wait_until("all lines are durable", ASK_EVERY, |collector| {
@@ -89,7 +92,8 @@ pub(super) fn ship(dir: &Path, glob: &str, lines: u64, setting: Setting<'_>) -> 
         queryable_seconds,
         agent_peak_rss: agent.peak_rss(),
         collector_peak_rss: collector.program.peak_rss(),
-        wire_bytes: counted.map_or(0, |(_, counted)| counted.total()),
+        wire_bytes: counted.map_or(0, |proxy| proxy.counted().total()),
+        agent_disk_bytes: agent.disk_bytes_written(),
     };
     agent.stop()?;
     collector.program.stop()?;
@@ -185,6 +189,12 @@ pub(super) fn run_wire(bench: &mut Bench) -> Outcome<()> {
             "MB",
             raw as f64 / 1e6,
             Target::RatioAtMost(1.05),
+        );
+        bench.report.add(
+            &format!("the same, {codec}: what the agent writes to its disk, of what it ships"),
+            100.0 * shipped.agent_disk_bytes as f64 / shipped.wire_bytes as f64,
+            "%",
+            Target::AtMost(1.0),
         );
     }
     Ok(())

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use edgelogger_tests::proxy::Proxy;
+
 use super::ship::{agent_config, collector_config};
 use crate::corpus::Generator;
 use crate::programs::Collector;
 use crate::report::Target;
-use crate::{Bench, Outcome, proxy};
+use crate::{Bench, Outcome};
 
 const LINES_PER_S: u32 = 10;
 const MEASURE: Duration = Duration::from_secs(60);
@@ -19,8 +21,8 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
     let mut file = File::create(&path)?;
     let mut generator = Generator::new();
     let mut collector = Collector::start(&dir, collector_config(true))?;
-    let (port, counted) = proxy::start(collector.ingest_port)?;
-    let agent = collector.agent(port, &agent_config(&path.display().to_string(), None, ""))?;
+    let line = Proxy::start(collector.ingest_port)?;
+    let agent = collector.agent(line.port, &agent_config(&path.display().to_string(), None, ""))?;
     // Connected, and what connecting costs is over.
     let written = write(&mut generator, &mut file, Duration::from_secs(3))?;
     let warm = collector.wait_until(
@@ -31,12 +33,12 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
             Ok((durable >= written.lines).then_some(durable))
         },
     )?;
-    let before = counted.total();
+    let before = line.counted().total();
     let measured = write(&mut generator, &mut file, MEASURE)?;
     collector.wait_until("all lines are durable", Duration::from_millis(50), |collector| {
         Ok((collector.durable_records()? >= warm + measured.lines).then_some(()))
     })?;
-    let wire = counted.total() - before;
+    let wire = line.counted().total() - before;
     agent.stop()?;
     collector.program.stop()?;
     let name = "bytes on the wire, 10 lines/s, defaults, against raw lines";
