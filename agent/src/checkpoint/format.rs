@@ -5,6 +5,7 @@ use edgelogger_common::stream::{STREAM_ID_LEN, StreamId};
 use edgelogger_proto::v1::StreamDescriptor;
 use prost::Message;
 
+use super::finished::FinishedFile;
 use super::progress::Progress;
 use crate::flow::{ContentCheck, Resume};
 
@@ -32,6 +33,7 @@ pub(super) enum Record {
     Created(Box<StreamDescriptor>),
     Acked(StreamId, Progress),
     Ended(StreamId),
+    Finished(FinishedFile),
 }
 
 pub(super) fn header() -> [u8; HEADER_LEN] {
@@ -52,6 +54,7 @@ impl Record {
             Self::Created(_) => 4,
             Self::Acked(..) => 5,
             Self::Ended(_) => 6,
+            Self::Finished(_) => 7,
         }
     }
 
@@ -78,6 +81,7 @@ impl Record {
                 write_progress(progress, out);
             }
             Self::Ended(id) => out.put_slice(id.as_bytes()),
+            Self::Finished(file) => file.write_to(out),
         }
         let body_len = out.len() - at - FRAME_HEADER_LEN;
         assert!(
@@ -106,6 +110,7 @@ impl Record {
             }
             5 => Self::Acked(StreamId::from_bytes(array(&mut body)?), read_progress(&mut body)?),
             6 => Self::Ended(StreamId::from_bytes(array(&mut body)?)),
+            7 => Self::Finished(FinishedFile::read(&mut body)?),
             _ => return None,
         };
         body.is_empty().then_some(record)
@@ -179,7 +184,7 @@ fn read_resume(body: &mut &[u8]) -> Option<Resume> {
     }
 }
 
-fn array<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn array<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
     let (bytes, rest) = body.split_first_chunk()?;
     *body = rest;
     Some(*bytes)

@@ -6,6 +6,7 @@
 //! | `mod.rs` | [`Checkpoints`]: what the rest of the agent calls; when things are written |
 //! | `state.rs` | the state in memory and how a record changes it, without a disk |
 //! | `progress.rs` | the acknowledged ranges of one stream |
+//! | `finished.rs` | files whose streams are over |
 //! | `format.rs` | frames and records to bytes and back |
 //! | `scan.rs` | the good frames of a file in any condition, and a list of the damage |
 //! | `writer.rs` | append, sync, rewrite |
@@ -37,6 +38,7 @@
 //! | 4 created | `StreamDescriptor` (protobuf); known already: replaces the descriptor and keeps the progress |
 //! | 5 acked | `stream_id` 16, u64 `acked_upto`, resume, u16 count, then each range above it: u64 start, u64 end, resume |
 //! | 6 ended | `stream_id` 16 |
+//! | 7 finished | a file whose stream ended, kept for knowing its content again: `stream_id` 16, u64 size, then of its first bytes and of those before its end: u32 len, u32 crc32c; i64 ns UTC when it was opened, path; the newest 4,096 |
 //!
 //! resume: u8 0 nowhere; 1 content: u32 len, u32 crc32c; 2 cursor: u16 len, UTF-8.
 //!
@@ -51,7 +53,7 @@
 //! | | written | synced |
 //! | --- | --- | --- |
 //! | created, instance, epoch | at once | at once |
-//! | acked, ended, log id | 5 s after the first change | 30 s after it was written, and on stop |
+//! | acked, ended, finished, log id | 5 s after the first change | 30 s after it was written, and on stop |
 //!
 //! Nothing changed: nothing is written. What a crash costs is data that is sent again and deduplicated.
 //!
@@ -62,6 +64,7 @@
 //! and gone with the rewriting that follows. Nothing here needs a person to delete a file.
 
 mod error;
+mod finished;
 mod format;
 mod machine;
 mod progress;
@@ -84,6 +87,7 @@ use edgelogger_proto::v1::StreamDescriptor;
 use parking_lot::Mutex;
 
 pub use error::CheckpointError;
+pub use finished::FinishedFile;
 pub use machine::MachineMark;
 pub use scan::Damage;
 
@@ -256,6 +260,12 @@ impl Checkpoints {
     #[must_use]
     pub fn stream(&self, stream_id: &StreamId) -> Option<StreamState> {
         self.state.lock().stream(stream_id)
+    }
+
+    /// Files whose streams are over, as far back as they are remembered.
+    #[must_use]
+    pub fn finished(&self) -> Vec<FinishedFile> {
+        self.state.lock().finished()
     }
 
     /// Every position of the stream below this is acknowledged.

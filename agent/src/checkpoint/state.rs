@@ -9,6 +9,7 @@ use edgelogger_proto::v1::StreamDescriptor;
 use prost::Message;
 
 use super::error::CheckpointError;
+use super::finished::{FinishedFile, FinishedFiles};
 use super::format::{CURSOR_BYTES_MAX, DESCRIPTOR_BYTES_MAX, EPOCH_FRAME_LEN, FRAME_HEADER_LEN, Record};
 use super::machine::MachineMark;
 use super::progress::Progress;
@@ -34,10 +35,12 @@ pub(super) struct State {
     epoch: u64,
     epoch_reserved: u64,
     streams: HashMap<StreamId, Stream>,
+    finished: FinishedFiles,
     ignored: u64,
 
     dirty_acks: HashSet<StreamId>,
     dirty_ends: HashSet<StreamId>,
+    dirty_finished: Vec<FinishedFile>,
     dirty_log_id: bool,
     dirty_since: Option<Duration>,
 }
@@ -119,6 +122,7 @@ impl State {
             Record::Ended(id) => {
                 self.streams.remove(&id);
             }
+            Record::Finished(file) => self.finished.add(file),
         }
     }
 
@@ -174,7 +178,11 @@ impl State {
     }
 
     pub fn ended(&mut self, id: StreamId, now: Duration) {
-        if self.streams.remove(&id).is_some() {
+        if let Some(stream) = self.streams.remove(&id) {
+            if let Some(file) = FinishedFile::of(id, &stream.descriptor, &stream.progress) {
+                self.finished.add(file.clone());
+                self.dirty_finished.push(file);
+            }
             self.dirty_acks.remove(&id);
             self.dirty_ends.insert(id);
             self.dirty_since.get_or_insert(now);
@@ -207,7 +215,15 @@ impl State {
         let acks = acks
             .into_iter()
             .filter_map(|id| Some(Record::Acked(id, self.streams.get(&id)?.progress.clone())));
-        log_id.into_iter().chain(ends).chain(acks).collect()
+        let finished = std::mem::take(&mut self.dirty_finished)
+            .into_iter()
+            .map(Record::Finished);
+        log_id
+            .into_iter()
+            .chain(finished)
+            .chain(ends)
+            .chain(acks)
+            .collect()
     }
 
     /// These could not be written after all.
@@ -217,6 +233,7 @@ impl State {
                 Record::Acked(id, _) => drop(self.dirty_acks.insert(*id)),
                 Record::Ended(id) => drop(self.dirty_ends.insert(*id)),
                 Record::LogId(_) => self.dirty_log_id = true,
+                Record::Finished(file) => self.dirty_finished.push(file.clone()),
                 // Whoever asked for these has been told that it failed.
                 Record::Instance { .. } | Record::Epoch(_) | Record::Created(_) => {}
             }
@@ -234,6 +251,7 @@ impl State {
                 records.push(Record::Acked(*id, stream.progress.clone()));
             }
         }
+        records.extend(self.finished.iter().cloned().map(Record::Finished));
         // Again at the other end: to lose it would look like a second installation.
         records.extend([Record::Epoch(self.epoch_reserved), self.instance_record()]);
         records
@@ -245,7 +263,8 @@ impl State {
             let above = stream.progress.above.len() * 32;
             2 * FRAME_HEADER_LEN + stream.descriptor.encoded_len() + 64 + above
         });
-        frames.map(|len| len as u64).sum()
+        let finished = self.finished.encoded_len() + self.finished.iter().len() * FRAME_HEADER_LEN;
+        frames.map(|len| len as u64).sum::<u64>() + finished as u64
     }
 
     pub fn instance_record(&self) -> Record {
@@ -284,6 +303,10 @@ impl State {
 
     pub fn stream(&self, id: &StreamId) -> Option<StreamState> {
         self.streams.get(id).map(Stream::state)
+    }
+
+    pub fn finished(&self) -> Vec<FinishedFile> {
+        self.finished.iter().cloned().collect()
     }
 
     pub fn acked_upto(&self, id: &StreamId) -> Option<u64> {

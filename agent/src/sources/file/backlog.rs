@@ -18,9 +18,10 @@ use std::ops::Range;
 use memchr::{memchr, memrchr};
 use rustix::fd::AsFd;
 
+use super::content::read_at;
 use super::files::{FileId, Tailer, Whereabouts};
 use super::lines::check_at_end_of;
-use super::reader::{Place, read_at};
+use super::reader::Place;
 use super::source::FileSource;
 use super::stat::stat_open;
 use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck};
@@ -67,6 +68,11 @@ impl Backlog {
     /// The span that is read now.
     pub fn front_mut(&mut self) -> Option<&mut Span> {
         self.0.front_mut()
+    }
+
+    /// The same, for looking at.
+    pub fn front(&self) -> Option<&Span> {
+        self.0.front()
     }
 
     /// Forgets spans that are read to their end.
@@ -121,6 +127,9 @@ impl FileSource {
         let (Some(descriptor), Some(place)) = (&file.file, &file.place) else {
             return;
         };
+        if file.packed.is_some() {
+            return;
+        }
         let unread = file.size.saturating_sub(place.offset);
         let is_between_lines = place.long_line.is_none() && !place.in_hole;
         if unread <= file.unread_bytes_max(self.unread_bytes_max)

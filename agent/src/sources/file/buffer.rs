@@ -26,6 +26,11 @@ impl Buffers {
         }
     }
 
+    /// Of each.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// An empty buffer.
     pub fn take(&mut self) -> Vec<u8> {
         if let Some(spare) = self.spare.take() {

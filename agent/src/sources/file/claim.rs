@@ -63,6 +63,31 @@ impl FileSource {
         for state in ours {
             self.place_stream(state, &mut listings, true);
         }
+        self.recall_finished();
+    }
+
+    /// Logs whose last stream was over when the agent stopped: there may have been others at their path since.
+    fn recall_finished(&mut self) {
+        let mut newest = HashMap::new();
+        for finished in self.checkpoints.finished() {
+            newest.insert(finished.path.clone(), finished);
+        }
+        for (path, finished) in newest {
+            let name = PathBuf::from(OsStr::from_bytes(&path));
+            let has_stream = |id| self.waiting.by_file.contains_key(&id);
+            if !self.globs.includes(&name) || self.files.at_path(&name).is_some_and(has_stream) {
+                continue;
+            }
+            let real = name.canonicalize().unwrap_or_else(|_| name.clone());
+            self.leaving.push(Leaving {
+                dir: parent(&real).to_owned(),
+                name,
+                birth_ns: None,
+                modified_ns: finished.opened_time_ns,
+                known: Some(Known::of_finished(&finished)),
+                stream_id: Some(finished.stream_id),
+            });
+        }
     }
 
     /// Streams whose directory was not there: perhaps it is now. After as long as a deleted file would be held they
@@ -146,7 +171,7 @@ impl FileSource {
             }
             None if may_wait && !is_on(&dir, known.device) => self.waiting.unplaced.push(state),
             None => {
-                self.end_lost(&state, StreamEndReason::Deleted);
+                self.search_for_earlier(&state, StreamEndReason::Deleted, &dir);
                 self.leaving.push(leaving);
             }
         }

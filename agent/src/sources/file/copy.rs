@@ -5,12 +5,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use edgelogger_common::disk::parent;
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::{FileCompression, StreamDescriptor};
 
+use super::archive::Format;
 use super::backlog::Backlog;
+use super::content::read_at;
 use super::displaced::{Leaving, Listings};
 use super::files::{FileId, Tailer, Whereabouts};
 use super::identity::{FINGERPRINT_BYTES_MAX, Known, is_copy, is_rotated_name};
-use super::reader::{Place, read_at};
+use super::reader::Place;
 use super::source::FileSource;
 use super::stat::{FileKind, FileStat, stat};
 use crate::flow::ContentCheck;
@@ -33,6 +37,7 @@ impl FileSource {
         let Some((path, found)) = self.find_copy(&name, &dir, birth_ns, known) else {
             return false;
         };
+        self.note_move(&place.stream_id, &found, None);
         let mut copy = Tailer::new(name.clone(), path, &found, Whereabouts::Rotated);
         copy.place = Some(Place::new(place.stream_id, place.offset, place.check));
         copy.backlog = backlog.clone();
@@ -60,6 +65,25 @@ impl FileSource {
         true
     }
 
+    /// A stream goes on in another file: after a restart it is found there. Gives its descriptor.
+    pub(super) fn note_move(
+        &self,
+        stream_id: &StreamId,
+        found: &FileStat,
+        format: Option<Format>,
+    ) -> Option<StreamDescriptor> {
+        let mut descriptor = self.checkpoints.stream(stream_id)?.descriptor;
+        if let Some(identity) = &mut descriptor.file {
+            (identity.device, identity.inode) = (found.key.device, found.key.inode);
+            identity.birth_time_ns = found.birth_ns.unwrap_or(0);
+            identity.compression = format.map_or(FileCompression::None, Format::compression).into();
+        }
+        if let Err(error) = self.checkpoints.create(std::slice::from_ref(&descriptor)) {
+            tracing::warn!(%error, "where a log goes on could not be noted; after a restart it is looked for again");
+        }
+        Some(descriptor)
+    }
+
     /// The youngest file with a rotated name that begins with what was read.
     fn find_copy(
         &self,
@@ -81,7 +105,7 @@ impl FileSource {
                 (Some(birth), Some(original)) => birth >= original,
                 _ => true,
             };
-            let unknown = found.kind == FileKind::Regular && self.files.with_key(found.key).is_none();
+            let unknown = found.kind == FileKind::Regular && self.files.that_is(&found).is_none();
             (younger && unknown && holds(path, &found, known).unwrap_or(false)).then(|| (path.clone(), found))
         });
         candidates.max_by_key(|(_, found)| (found.birth_ns, found.modified_ns))

@@ -14,7 +14,7 @@ use edgelogger_proto::v1::StreamEndReason;
 
 use super::copy::holds;
 use super::files::{FileId, Tailer, Whereabouts};
-use super::identity::{Known, is_rotated_name};
+use super::identity::{Known, is_archive_name, is_rotated_name};
 use super::source::FileSource;
 use super::stat::{FileKind, FileStat, stat, stat_open};
 
@@ -72,6 +72,7 @@ impl FileSource {
 
     /// Finds the files again that are not at their path any more, and what was at their path since.
     pub(super) fn settle_displaced(&mut self) {
+        self.displaced.extend(self.files.take_evicted());
         if self.displaced.is_empty() && self.leaving.is_empty() {
             return;
         }
@@ -113,8 +114,8 @@ impl FileSource {
                 None => self.gone(id),
             }
         }
-        // What lies beside a log may be a copy of a stream whose file is not opened yet.
-        if self.waiting.is_undecided() {
+        // What lies beside a log may be a copy of a stream whose file is not opened, or not found yet.
+        if self.waiting.is_undecided() || self.archives.is_searching() {
             return;
         }
         for leaving in std::mem::take(&mut self.leaving) {
@@ -141,12 +142,17 @@ impl FileSource {
             file.whereabouts = Whereabouts::Gone { since: now };
             file.active = now;
             if let Ok(stat) = stat_open(descriptor) {
-                (file.size, file.modified_ns) = (stat.size, stat.modified_ns);
+                file.take_note(&stat);
             }
             self.status.update(id, file);
             self.enqueue(id);
             return;
         }
+        if !whole && self.search_for_followed(id, StreamEndReason::Deleted, ReceiptReason::Rotated) {
+            self.hand_over(id);
+            return self.drop_file(id);
+        }
+        let Some(file) = self.files.get(id) else { return };
         if let Some(place) = &file.place
             && !whole
         {
@@ -170,7 +176,7 @@ impl FileSource {
             .map(|(_, path)| path)
             .filter(|path| {
                 path.file_name()
-                    .is_some_and(|name| is_rotated_name(original.as_bytes(), name.as_bytes()))
+                    .is_some_and(|name| is_descendant(original.as_bytes(), name.as_bytes()))
                     && self.files.at_path(path).is_none()
                     && !self.globs.excludes(path)
             })
@@ -179,17 +185,31 @@ impl FileSource {
         for path in named {
             let Ok(found) = stat(&path) else { continue };
             // File systems count in ticks of some milliseconds; what was made in the same one may be younger.
-            let younger = match (found.birth_ns, leaving.birth_ns) {
+            let births = if path
+                .file_name()
+                .is_some_and(|name| is_archive_name(original.as_bytes(), name.as_bytes()))
+            {
+                // It has the time of the log, but was born when that was compressed.
+                (None, None)
+            } else {
+                (found.birth_ns, leaving.birth_ns)
+            };
+            let younger = match births {
                 (Some(birth), Some(left)) => birth >= left,
                 _ => found.modified_ns >= leaving.modified_ns,
             };
-            let new = younger && found.kind == FileKind::Regular && self.files.with_key(found.key).is_none();
+            let new = younger && found.kind == FileKind::Regular && self.files.that_is(&found).is_none();
             let copied = |known: &Known| holds(&path, &found, known).unwrap_or(false);
             if new && !leaving.known.as_ref().is_some_and(copied) {
                 self.appeared(&path, &leaving.name, &found);
             }
         }
     }
+}
+
+/// Was it a log at this path?
+fn is_descendant(original: &[u8], name: &[u8]) -> bool {
+    is_rotated_name(original, name) || is_archive_name(original, name)
 }
 
 /// The file under another name in the same directory.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use edgelogger_common::stream::StreamId;
 use rustix::fd::OwnedFd;
 
+use super::archive::Format;
+use super::archives::Packed;
 use super::backlog::Backlog;
 use super::identity::{Known, births_differ};
 use super::reader::Place;
@@ -52,6 +54,10 @@ pub(super) struct Tailer {
     pub fingerprint: Option<ContentCheck>,
     /// The stream that its own continues.
     pub predecessor: Option<StreamId>,
+    /// It is compressed.
+    pub packed: Option<Packed>,
+    /// It is followed only if a stream goes on in it.
+    pub on_trial: bool,
     /// It was looked for beside its path and not found, once.
     pub missed: bool,
     /// It was read before under another stream, so its content is not judged any more.
@@ -91,6 +97,8 @@ impl Tailer {
             backlog_queued: false,
             fingerprint: None,
             predecessor: None,
+            packed: None,
+            on_trial: false,
             missed: false,
             followed: false,
             skip_content: false,
@@ -110,6 +118,32 @@ impl Tailer {
         self.key == stat.key && !births_differ(self.birth_ns, stat.birth_ns)
     }
 
+    /// Where a compressed file is read next, whose place this is.
+    pub fn reading<'a>(&'a self, place: &'a Place) -> &'a Place {
+        self.backlog.front().map_or(place, |span| &span.place)
+    }
+
+    /// It turned out to be compressed: from now on `size` is that of its content, as far as that is known.
+    pub fn pack(&mut self, format: Format, found: &FileStat) {
+        (self.size, self.modified_ns, self.dirty) = (0, found.modified_ns, true);
+        self.packed = Some(Packed {
+            format,
+            disk_size: found.size,
+            archive: None,
+        });
+    }
+
+    /// Takes over what the file system says of its length and last change. `true`: something is new.
+    pub const fn take_note(&mut self, found: &FileStat) -> bool {
+        let size = match &mut self.packed {
+            Some(packed) => &mut packed.disk_size,
+            None => &mut self.size,
+        };
+        let is_new = *size != found.size || self.modified_ns != found.modified_ns;
+        (*size, self.modified_ns) = (found.size, found.modified_ns);
+        is_new
+    }
+
     /// What its stream remembers of its content.
     pub fn known(&self) -> Option<Known> {
         let (place, fingerprint) = (self.place.as_ref()?, self.fingerprint?);
@@ -121,6 +155,19 @@ impl Tailer {
             offset: place.offset,
             check: place.check,
         })
+    }
+
+    /// Its decoder would have to begin anew if the file were closed.
+    pub fn is_unpacking(&self) -> bool {
+        self.packed
+            .as_ref()
+            .is_some_and(|packed| packed.archive.is_some())
+    }
+
+    /// It is compressed and ends in the middle: what seems to be its last line is none.
+    pub fn is_cut_off(&self) -> bool {
+        let archive = self.packed.as_ref().and_then(|packed| packed.archive.as_ref());
+        archive.is_some_and(|archive| archive.damage().is_some())
     }
 
     pub const fn is_gone(&self) -> bool {
@@ -144,6 +191,8 @@ pub(super) struct Files {
     by_key: HashMap<FileKey, FileId>,
     /// Those with a descriptor.
     open: Vec<FileId>,
+    /// Files whose path was given to another one, and that path: where they are now must be found out.
+    evicted: Vec<(FileId, PathBuf)>,
     next_id: FileId,
 }
 
@@ -164,6 +213,12 @@ impl Files {
         self.by_path.get(path).copied()
     }
 
+    /// The followed file that this is. An inode that was used again is none.
+    pub fn that_is(&self, found: &FileStat) -> Option<FileId> {
+        let id = self.with_key(found.key)?;
+        self.get(id).is_some_and(|file| file.is(found)).then_some(id)
+    }
+
     pub fn with_key(&self, key: FileKey) -> Option<FileId> {
         self.by_key.get(&key).copied()
     }
@@ -171,6 +226,20 @@ impl Files {
     /// Paths of all files, in no order.
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.by_path.keys()
+    }
+
+    /// Files with a stream.
+    pub fn placed(&self) -> impl Iterator<Item = (FileId, &Tailer)> {
+        self.by_id
+            .iter()
+            .map(|(id, file)| (*id, file))
+            .filter(|(_, file)| file.place.is_some())
+    }
+
+    /// Compressed files with a decoder.
+    pub fn archives_open(&self) -> usize {
+        let open = self.open.iter().filter_map(|id| self.by_id.get(id));
+        open.filter(|file| file.is_unpacking()).count()
     }
 
     pub fn gone(&self) -> impl Iterator<Item = (FileId, &Tailer)> {
@@ -184,7 +253,7 @@ impl Files {
     pub fn insert(&mut self, file: Tailer) -> FileId {
         let id = self.next_id;
         self.next_id += 1;
-        self.by_path.insert(file.path.clone(), id);
+        self.take_path(file.path.clone(), id);
         self.by_key.insert(file.key, id);
         self.by_id.insert(id, file);
         id
@@ -208,7 +277,27 @@ impl Files {
         if file.path != path && !file.others.contains(&path) {
             file.others.push(path.clone());
         }
-        self.by_path.insert(path, id);
+        self.take_path(path, id);
+    }
+
+    /// The path leads to this file from now on. The one that had it may not know yet that it was moved.
+    fn take_path(&mut self, path: PathBuf, id: FileId) {
+        if let Some(before) = self
+            .by_path
+            .insert(path.clone(), id)
+            .filter(|before| *before != id)
+        {
+            self.evicted.push((before, path));
+        }
+    }
+
+    /// Files whose path was given to another one since the last time, and that path.
+    pub fn take_evicted(&mut self) -> Vec<(FileId, PathBuf)> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    pub fn has_evicted(&self) -> bool {
+        !self.evicted.is_empty()
     }
 
     /// One of the file's other paths does not lead to it any more.
@@ -239,7 +328,7 @@ impl Files {
         self.forget_paths(id);
         if let Some(file) = self.by_id.get_mut(&id) {
             file.path.clone_from(&path);
-            self.by_path.insert(path, id);
+            self.take_path(path, id);
         }
     }
 
@@ -260,6 +349,9 @@ impl Files {
         if let Some(file) = self.by_id.get_mut(&id)
             && file.file.take().is_some()
         {
+            if let Some(packed) = &mut file.packed {
+                packed.archive = None;
+            }
             self.open.retain(|open| *open != id);
         }
     }
@@ -271,7 +363,7 @@ impl Files {
             .open
             .iter()
             .filter_map(|id| Some((*id, self.by_id.get(id)?)))
-            .filter(|(_, file)| !file.is_gone())
+            .filter(|(_, file)| !file.is_gone() && !file.is_unpacking())
             .min_by_key(|(_, file)| (file.has_unread(), file.used))
             .map(|(id, _)| id);
         least.inspect(|id| self.close(*id)).is_some()

@@ -28,7 +28,7 @@ impl FileSource {
             (Some(known), Some(place)) => self.go_on_in_copy(id, &known, &place, &backlog),
             _ => false,
         };
-        if copied {
+        if copied || self.search_for_followed(id, difference.end_reason(), ReceiptReason::Truncated) {
             self.hand_over(id);
         } else {
             self.end_stream(id, difference.end_reason(), false, ReceiptReason::Truncated);
@@ -41,7 +41,7 @@ impl FileSource {
     }
 
     /// The file's stream goes on in another file.
-    fn hand_over(&mut self, id: FileId) {
+    pub(super) fn hand_over(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(id) else {
             return;
         };
@@ -70,9 +70,13 @@ impl FileSource {
         if let Some((at, _)) = file.timer.take() {
             self.timers.remove(&(at, id));
         }
+        let known = file.known();
         let Some(place) = file.place.take() else {
             return self.end_without_place(id, why);
         };
+        if let Some(known) = known {
+            self.archives.ended(place.stream_id, &known);
+        }
         let scanned = place.long_line.as_ref().map_or(0, |line| line.scanned);
         let known = match why {
             // What is in the file now is not this stream's.
@@ -111,7 +115,14 @@ impl FileSource {
         }
     }
 
-    fn end_at(&mut self, place: &Place, size: u64, why: StreamEndReason, exact: bool, reason: ReceiptReason) {
+    pub(super) fn end_at(
+        &mut self,
+        place: &Place,
+        size: u64,
+        why: StreamEndReason,
+        exact: bool,
+        reason: ReceiptReason,
+    ) {
         if size > place.offset {
             self.lose(place.stream_id, place.offset..size, place.check, reason);
         }
@@ -125,7 +136,13 @@ impl FileSource {
 
     /// Declares a range lost. The check is not of the bytes before its end, and is not meant to be: nothing is read
     /// behind it.
-    fn lose(&mut self, stream_id: StreamId, range: Range<u64>, check: ContentCheck, reason: ReceiptReason) {
+    pub(super) fn lose(
+        &mut self,
+        stream_id: StreamId,
+        range: Range<u64>,
+        check: ContentCheck,
+        reason: ReceiptReason,
+    ) {
         if let Turn::Block { block, .. } = receipt(stream_id, range.start, range.end, reason) {
             self.outbox.receipt(block, Resume::Content(check));
             self.status
@@ -141,6 +158,7 @@ impl FileSource {
             self.timers.remove(&(at, id));
         }
         self.status.remove(id);
+        self.forget_candidate(id);
         let open = self.files.open_count();
         self.status.count(|totals| totals.files_open = open);
     }
@@ -173,6 +191,10 @@ impl FileSource {
     }
 
     fn expire(&mut self, id: FileId) {
+        if self.search_for_followed(id, StreamEndReason::HoldExpired, ReceiptReason::Rotated) {
+            self.hand_over(id);
+            return self.drop_file(id);
+        }
         if let Some(file) = self.files.get(id) {
             let unread = file
                 .place
@@ -202,11 +224,8 @@ impl FileSource {
         });
         // Where it can't be asked any more (a network file system forgot it) the limits still count, by what was known.
         let stat = stat_open(descriptor).ok();
-        let changed = stat
-            .as_ref()
-            .is_some_and(|stat| stat.size != file.size || stat.modified_ns != file.modified_ns);
-        if let Some(stat) = stat.as_ref().filter(|_| changed) {
-            (file.size, file.modified_ns, file.active) = (stat.size, stat.modified_ns, now);
+        if stat.as_ref().is_some_and(|stat| file.take_note(stat)) {
+            file.active = now;
             self.enqueue(id);
         }
         let file = self.files.get(id)?;

@@ -206,11 +206,9 @@ impl FileSource {
         let Some(file) = self.files.get_mut(id) else {
             return;
         };
-        if found.size != file.size || found.modified_ns != file.modified_ns || file.error.is_some() {
-            (file.size, file.modified_ns) = (found.size, found.modified_ns);
-            if found.size > 0 || file.place.is_some() {
-                self.enqueue(id);
-            }
+        let is_new = file.take_note(found) || file.error.is_some();
+        if is_new && (found.size > 0 || file.place.is_some()) {
+            self.enqueue(id);
         }
     }
 

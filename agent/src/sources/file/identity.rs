@@ -7,7 +7,10 @@
 
 use edgelogger_proto::v1::{FileCompression, FileIdentity, StreamEndReason};
 
+use super::backlog::Backlog;
+use super::reader::Place;
 use super::stat::FileStat;
+use crate::checkpoint::FinishedFile;
 use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck};
 
 /// First bytes of a file that tell it from others.
@@ -30,6 +33,36 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Of a file whose stream is over, wherever it is now.
+    pub const fn of_finished(finished: &FinishedFile) -> Self {
+        Self {
+            inode: 0,
+            birth_ns: None,
+            fingerprint_len: finished.fingerprint.len,
+            fingerprint_crc32c: finished.fingerprint.crc32c,
+            offset: finished.size,
+            check: finished.check,
+        }
+    }
+
+    /// Up to where it is read next, in order.
+    pub fn reading(self, place: &Place, backlog: &Backlog) -> Self {
+        let place = backlog.front().map_or(place, |span| &span.place);
+        Self {
+            offset: place.offset,
+            check: place.check,
+            ..self
+        }
+    }
+
+    /// Of its first bytes.
+    pub const fn fingerprint(&self) -> ContentCheck {
+        ContentCheck {
+            len: self.fingerprint_len,
+            crc32c: self.fingerprint_crc32c,
+        }
+    }
+
     pub const fn of(identity: &FileIdentity, offset: u64, check: ContentCheck) -> Self {
         Self {
             inode: identity.inode,
@@ -105,6 +138,11 @@ pub(super) fn is_copy(known: &Known, found: &FileStat, head: &[u8], window: &[u8
         && compare_content(known, found.size, head, window).is_ok()
 }
 
+/// Is enough known of the content to know it again elsewhere?
+pub(super) fn enough_to_tell(known: &Known) -> bool {
+    known.offset.max(known.fingerprint_len.into()) >= COPY_BYTES_MIN
+}
+
 /// What a new stream will remember: `head` is the file's first bytes.
 pub(super) fn identity(path: &[u8], found: &FileStat, head: &[u8]) -> FileIdentity {
     let head = &head[..head.len().min(FINGERPRINT_BYTES_MAX)];
@@ -136,6 +174,14 @@ pub(super) fn is_rotated_name(original: &[u8], name: &[u8]) -> bool {
         Some(is_counter(name.strip_prefix(stem)?.strip_suffix(extension)?))
     };
     behind || inside() == Some(true)
+}
+
+/// Is `name` what a rotation makes of `original` when it compresses: `app.log.1.gz`, `app.log-20240101.zst`,
+/// `app.log.gz`?
+pub(super) fn is_archive_name(original: &[u8], name: &[u8]) -> bool {
+    let suffixes: [&[u8]; 3] = [b".gz", b".zst", b".zstd"];
+    let mut stems = suffixes.iter().filter_map(|suffix| name.strip_suffix(*suffix));
+    stems.any(|stem| stem == original || is_rotated_name(original, stem))
 }
 
 const _: () = assert!(
@@ -257,5 +303,27 @@ mod tests {
             assert!(!is_rotated_name(b"app.log", name.as_bytes()), "{name}");
         }
         assert!(is_rotated_name(b"messages", b"messages-20240101"));
+    }
+
+    #[test]
+    fn names_of_compressed_rotations_are_known() {
+        for name in [
+            "app.log.1.gz",
+            "app.log-20240101.zst",
+            "app.log.gz",
+            "app.1.log.zstd",
+        ] {
+            assert!(is_archive_name(b"app.log", name.as_bytes()), "{name}");
+        }
+        for name in [
+            "app.log.1",
+            "app.log",
+            "other.log.gz",
+            "app.log.1.xz",
+            ".gz",
+            "app.log.1.gz.gz",
+        ] {
+            assert!(!is_archive_name(b"app.log", name.as_bytes()), "{name}");
+        }
     }
 }

@@ -11,13 +11,15 @@ use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{PositionUnit, SourceKind, StreamDescriptor};
 use rustix::fd::AsFd;
 
+use super::archive::{Archive, Format};
 use super::backlog::last_line_end;
 use super::claim::{Position, backlog, position};
+use super::content::read_at;
 use super::error::FileSourceError;
-use super::files::{FileId, Whereabouts};
+use super::files::{FileId, Tailer, Whereabouts};
 use super::identity::{Difference, FINGERPRINT_BYTES_MAX, Known, compare, identity};
 use super::lines::check_at_end_of;
-use super::reader::{Place, read_at};
+use super::reader::Place;
 use super::skip::{SkipReason, judge};
 use super::source::FileSource;
 use super::stat::{FileStat, stat_open};
@@ -37,6 +39,7 @@ enum Examined {
     /// Empty, vanished, or unreadable now.
     Later,
     Skip(SkipReason),
+    Compressed(Format, FileStat, Vec<StreamState>),
     Resumed,
     New(Box<New>),
 }
@@ -104,6 +107,7 @@ impl FileSource {
                 Ok(Examined::New(stream)) => new.push((id, *stream)),
                 Ok(Examined::Skip(reason)) => self.skip_file(id, reason),
                 Ok(Examined::Resumed) => self.enqueue(id),
+                Ok(Examined::Compressed(format, found, earlier)) => self.unpack(id, format, &found, earlier),
                 Ok(Examined::Later) => {}
                 Err(error) => self.failed(id, "read", error),
             }
@@ -139,9 +143,11 @@ impl FileSource {
             let Some(file) = self.files.get_mut(id) else {
                 continue;
             };
-            let (fingerprint, from) = (fingerprint(&descriptor), descriptor.skipped_upto);
+            let fingerprint = fingerprint(&descriptor);
+            let from = descriptor.skipped_upto.max(descriptor.start);
+            let skipped = descriptor.skipped_upto > descriptor.start;
             self.outbox.open(descriptor);
-            if from > 0 {
+            if skipped {
                 let block = Block::receipt(stream_id, false, 0, from, ReceiptReason::TooOld, 0, false);
                 self.outbox.receipt(block, Resume::Content(check));
                 self.status.count(|totals| totals.bytes_skipped += from);
@@ -165,6 +171,10 @@ impl FileSource {
         };
         let found = stat_open(descriptor)?;
         let head = read_at(descriptor, 0, FINGERPRINT_BYTES_MAX)?;
+        if let Some(format) = Format::of(&head) {
+            let earlier = self.waiting.by_file.remove(&id).unwrap_or_default();
+            return Ok(Examined::Compressed(format, found, earlier));
+        }
         let earlier = self.waiting.by_file.get(&id).map_or(&[][..], Vec::as_slice);
         let earlier = earlier
             .iter()
@@ -191,16 +201,27 @@ impl FileSource {
         let Some(descriptor) = &file.file else {
             return Ok(Examined::Later);
         };
-        let old = self.config.ignore_older.is_some_and(|age| {
-            let age = i64::try_from(age.get().as_nanos()).unwrap_or(i64::MAX);
-            found.modified_ns < self.clock.wall_ns().saturating_sub(age)
-        });
-        let skip = !file.followed && (file.skip_content || old);
-        let (from, check) = if skip {
+        let (from, check) = if self.is_to_skip(file, &found) {
             skip_to(descriptor, found.size)?
         } else {
             (0, ContentCheck::default())
         };
+        let mut new = self.new_stream(file, &found, &head);
+        (new.descriptor.skipped_upto, new.check) = (from, check);
+        Ok(Examined::New(Box::new(new)))
+    }
+
+    /// Is what the file holds now left out, by `start` or `ignore_older`?
+    fn is_to_skip(&self, file: &Tailer, found: &FileStat) -> bool {
+        let old = self.config.ignore_older.is_some_and(|age| {
+            let age = i64::try_from(age.get().as_nanos()).unwrap_or(i64::MAX);
+            found.modified_ns < self.clock.wall_ns().saturating_sub(age)
+        });
+        !file.followed && (file.skip_content || old)
+    }
+
+    /// A stream from 0.
+    fn new_stream(&self, file: &Tailer, found: &FileStat, head: &[u8]) -> New {
         let stream_id = StreamId::random();
         let descriptor = StreamDescriptor {
             stream_id: stream_id.to_proto(),
@@ -209,16 +230,50 @@ impl FileSource {
             name: shown_name(&file.name),
             replayable: true,
             start: 0,
-            skipped_upto: from,
+            skipped_upto: 0,
             predecessor: file.predecessor.map(StreamId::to_proto).unwrap_or_default(),
-            file: Some(identity(file.name.as_os_str().as_bytes(), &found, &head)),
+            file: Some(identity(file.name.as_os_str().as_bytes(), found, head)),
             opened_time_ns: self.clock.wall_ns(),
         };
-        Ok(Examined::New(Box::new(New {
+        New {
             descriptor,
             stream_id,
-            check,
-        })))
+            check: ContentCheck::default(),
+        }
+    }
+
+    /// A compressed file that is no stream's yet. `behind`: what was read of its content before, by a stream that
+    /// ended there.
+    pub(super) fn take_in_archive(
+        &mut self,
+        id: FileId,
+        archive: &Archive,
+        head: &[u8],
+        behind: Option<(StreamId, u64, ContentCheck)>,
+    ) {
+        let Some(file) = self.files.get(id) else { return };
+        let Some((packed, descriptor)) = file.packed.as_ref().zip(file.file.as_ref()) else {
+            return;
+        };
+        let Ok(found) = stat_open(descriptor) else { return };
+        let skipped = match archive.damage() {
+            _ if self.is_to_skip(file, &found) => Some(SkipReason::TooOld),
+            Some(damage) if head.is_empty() => Some(SkipReason::Damaged(damage.to_string())),
+            None if head.is_empty() => Some(SkipReason::Empty),
+            _ => judge(head, self.config.allow_binary),
+        };
+        if let Some(reason) = skipped {
+            return self.skip_file(id, reason);
+        }
+        let mut new = self.new_stream(file, &found, head);
+        if let Some(identity) = &mut new.descriptor.file {
+            identity.compression = packed.format.compression().into();
+        }
+        if let Some((predecessor, offset, check)) = behind {
+            new.descriptor.predecessor = predecessor.to_proto();
+            (new.descriptor.start, new.check) = (offset, check);
+        }
+        self.create(vec![(id, new)], self.clock.monotonic());
     }
 
     /// Resumes the youngest earlier stream that was read from this content, and ends the others.
@@ -273,9 +328,15 @@ impl FileSource {
                     if difference != Difference::OtherFile
                         && self.go_on_in_copy(id, &known, &place, &backlog(&state, stream_id, skipped))
                     {
-                        self.outbox.open(state.descriptor.clone());
+                        let moved = self.checkpoints.stream(&stream_id);
+                        self.outbox
+                            .open(moved.map_or(state.descriptor, |moved| moved.descriptor));
                     } else {
-                        self.end_lost(&state, difference.end_reason());
+                        let dir = self.files.get(id).map(|file| {
+                            let real = file.others.first().unwrap_or(&file.path);
+                            edgelogger_common::disk::parent(real).to_owned()
+                        });
+                        self.search_for_earlier(&state, difference.end_reason(), &dir.unwrap_or_default());
                     }
                     if let Some(file) = self.files.get_mut(id) {
                         file.followed |= difference != Difference::OtherFile;
@@ -288,7 +349,7 @@ impl FileSource {
     }
 
     /// A file that turned out not to be a log.
-    fn skip_file(&mut self, id: FileId, reason: SkipReason) {
+    pub(super) fn skip_file(&mut self, id: FileId, reason: SkipReason) {
         let Some(file) = self.files.get(id) else { return };
         let (path, included) = (file.path.clone(), file.whereabouts == Whereabouts::Included);
         let found = file

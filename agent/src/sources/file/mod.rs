@@ -15,8 +15,10 @@
 //! | `intake`, `claim` | from a file to a stream: new, or one of an earlier process |
 //! | `backlog` | fresh lines first: what of a file is read later |
 //! | `copy` | `copytruncate` |
+//! | `archive` | the content of a compressed file |
+//! | `archives`, `lost`, `inspect` | logs that were compressed before they were read to their end |
 //! | `serve` | who is read next, and what a turn means |
-//! | `reader`, `lines`, `long_line`, `buffer` | from bytes to blocks |
+//! | `reader`, `content`, `lines`, `long_line`, `buffer` | from bytes to blocks |
 //! | `finish` | how streams end |
 //! | `hold` | pure: how long deleted files are held open |
 //! | `outbox` | what must leave in order before anything is read on |
@@ -31,9 +33,12 @@
 //! - **A renamed file is read to its end**, on its descriptor or found again by its inode; so are files that were at a
 //!   path for too short a time to be seen there. A log that is copied and truncated goes on in the copy, where what
 //!   was not read of it still is.
+//! - **A log that was compressed before it was read to its end goes on in the compressed file**, at the same positions:
+//!   those of the content. What was read already is known by its content, also when its stream is long over, and not
+//!   read again. Compressed files that are included, and are no log that was read, are read like others.
 //! - **A deleted file is held open** until it is read to its end and quiet, at most `hold_bytes_max` and
 //!   `hold_age_max`; what is lost then has a receipt.
-//! - **Memory** is the read buffers, and some 500 bytes a file. A line of any length takes 16 bytes until its end is
+//! - **Memory** is the read buffers, some 500 bytes a file, and at most two decoders of up to 9 MiB each. A line of any length takes 16 bytes until its end is
 //!   found. Nothing is kept of a line that is not finished; it is read again.
 //!
 //! # What can't be known
@@ -46,13 +51,16 @@
 //! # When something fails
 //!
 //! A file that can't be read is reported with its code, and tried again at each rescan and change; no other file is
-//! held up. When the state can't be written, new files wait. When the ring is full, reading stops, and renames and
-//! deletions are still noticed. When inotify is exhausted or overflows, rescans find what it did not tell.
+//! held up. A compressed file that is damaged is read up to there; what follows is lost, with a reason. When the state
+//! can't be written, new files wait. When the ring is full, reading stops, and renames and deletions are still noticed. When inotify is exhausted or overflows, rescans find what it did not tell.
 
+mod archive;
+mod archives;
 mod backlog;
 mod buffer;
 mod claim;
 mod config;
+mod content;
 mod copy;
 mod discover;
 mod displaced;
@@ -63,9 +71,11 @@ mod follow;
 mod glob;
 mod hold;
 mod identity;
+mod inspect;
 mod intake;
 mod lines;
 mod long_line;
+mod lost;
 mod outbox;
 mod reader;
 mod serve;

@@ -9,13 +9,15 @@ use edgelogger_common::block::Block;
 use edgelogger_proto::v1::{Lane, StreamDescriptor};
 
 use crate::flow::{Resume, SourceBlock, SourceEvent, StreamClose};
-use crate::ring::{CreditPermit, SourceHandle, Stopped};
+use crate::ring::{CreditPermit, SourceHandle};
 
 #[derive(Debug)]
 enum Item {
     Open(Box<StreamDescriptor>),
     Receipt(Block, Resume),
     End(StreamClose),
+    /// With its credit; another source took the last slot.
+    Ready(Box<SourceEvent>),
 }
 
 /// What waits to be handed on. Bounded by the number of followed files: each adds a few items when it comes and when
@@ -40,28 +42,40 @@ impl Outbox {
         self.0.is_empty()
     }
 
-    /// Hands on what can be handed on without waiting. `true`: everything.
-    pub fn flush(&mut self, ring: &SourceHandle) -> Result<bool, Stopped> {
-        while let Some(item) = self.0.pop_front() {
-            if ring.is_full() {
-                self.0.push_front(item);
-                return Ok(false);
-            }
-            let event = match item {
-                Item::Open(descriptor) => SourceEvent::Open(descriptor),
-                Item::End(close) => SourceEvent::End(close),
-                Item::Receipt(block, resume) => match ring.try_acquire(block.encoded_len()) {
-                    Some(credit) => SourceEvent::Block(source_block(block, Lane::Live, resume, credit)),
-                    None => {
-                        self.0.push_front(Item::Receipt(block, resume));
-                        return Ok(false);
-                    }
-                },
-            };
-            ring.push(event)?;
+    /// Hands on an event behind everything that waits, or keeps it: to wait for a slot would mean not to notice what
+    /// happens to files meanwhile.
+    pub fn push(&mut self, event: SourceEvent, ring: &SourceHandle) {
+        if !self.is_empty() {
+            return self.0.push_back(Item::Ready(Box::new(event)));
         }
-        Ok(true)
+        if let Err(event) = ring.try_push(event) {
+            self.0.push_back(Item::Ready(event));
+        }
     }
+
+    /// Hands on what can be handed on without waiting. `true`: everything.
+    pub fn flush(&mut self, ring: &SourceHandle) -> bool {
+        while let Some(item) = self.0.pop_front() {
+            if let Err(item) = hand_on(item, ring) {
+                self.0.push_front(item);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn hand_on(item: Item, ring: &SourceHandle) -> Result<(), Item> {
+    let event = match item {
+        Item::Open(descriptor) => SourceEvent::Open(descriptor),
+        Item::End(close) => SourceEvent::End(close),
+        Item::Ready(event) => *event,
+        Item::Receipt(block, resume) => match ring.try_acquire(block.encoded_len()) {
+            Some(credit) => SourceEvent::Block(source_block(block, Lane::Live, resume, credit)),
+            None => return Err(Item::Receipt(block, resume)),
+        },
+    };
+    ring.try_push(event).map_err(Item::Ready)
 }
 
 pub(super) const fn source_block(

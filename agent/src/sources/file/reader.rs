@@ -21,12 +21,9 @@ use bytes::Bytes;
 use edgelogger_common::block::{Block, BlockError, ReceiptReason, RecordFlags};
 use edgelogger_common::stream::StreamId;
 use memchr::memrchr;
-use rustix::buffer::spare_capacity;
-use rustix::fd::AsFd;
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::{Errno, pread};
 
 use super::buffer::Buffers;
+use super::content::Content;
 use super::identity::Difference;
 use super::lines::{Cut, block_of_lines, block_of_one, block_of_plain_lines, check_at_end_of, is_plain};
 use super::long_line::LongLine;
@@ -66,6 +63,14 @@ impl Place {
             seen: offset,
             in_hole: false,
             long_line: None,
+        }
+    }
+
+    /// Where the next read begins: some bytes before the position.
+    pub fn reads_from(&self) -> u64 {
+        match &self.long_line {
+            Some(line) => line.scanned - u64::from(line.check.len),
+            None => self.offset - u64::from(self.check.len),
         }
     }
 
@@ -132,6 +137,11 @@ impl Reader {
         BLOCK_BYTES_MAX.max(self.line_bytes_max)
     }
 
+    /// Bytes of one read at most.
+    pub const fn read_bytes(&self) -> usize {
+        self.buffers.capacity()
+    }
+
     #[cfg(test)]
     pub fn memory_bytes(&self) -> usize {
         self.buffers.memory_bytes()
@@ -146,7 +156,12 @@ impl Reader {
     ///
     /// # Errors
     /// As the system gives them; the place is unchanged.
-    pub fn turn(&mut self, file: impl AsFd, place: &mut Place, order: Order) -> io::Result<Outcome> {
+    pub fn turn(
+        &mut self,
+        content: &mut impl Content,
+        place: &mut Place,
+        order: Order,
+    ) -> io::Result<Outcome> {
         let (from, check) = match &place.long_line {
             Some(line) => (line.scanned, line.check),
             None => (place.offset, place.check),
@@ -154,7 +169,7 @@ impl Reader {
         let window = check.len as usize;
         let mut buffer = self.buffers.take();
         let first = from - u64::from(check.len);
-        read_some(&file, &mut buffer, first)?;
+        content.read_on(&mut buffer, first)?;
         if let Some(end) = order.end {
             buffer.truncate(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
         }
@@ -187,14 +202,14 @@ impl Reader {
             observed_time_ns: order.observed_time_ns,
         };
         if place.long_line.is_some() {
-            self.long_line(file, place, read)
+            self.long_line(content, place, read)
         } else {
-            self.lines(file, place, read)
+            self.lines(content, place, read)
         }
     }
 
     /// Whole lines, if there are any.
-    fn lines(&mut self, file: impl AsFd, place: &mut Place, read: Read) -> io::Result<Outcome> {
+    fn lines(&mut self, content: &mut impl Content, place: &mut Place, read: Read) -> io::Result<Outcome> {
         let data = &read.buffer[read.window..];
         let at_end = read.at_end;
         let hole = hole(data, place.in_hole);
@@ -202,7 +217,7 @@ impl Reader {
             let all = hole == data.len();
             let mut check = check_at_end_of(&read.buffer[..read.window + hole]);
             let (start, mut end) = (place.offset, place.offset + hole as u64);
-            if let Some(data_from) = data_behind(file, end).filter(|_| all && !at_end) {
+            if let Some(data_from) = content.data_behind(end).filter(|_| all && !at_end) {
                 end = read.end.map_or(data_from, |end| end.min(data_from));
                 check = check_at_end_of(&ZEROES);
             }
@@ -228,6 +243,7 @@ impl Reader {
         } else if !at_end || data.len() > REREAD_BYTES_MAX {
             let mut line = LongLine::new(place.offset, place.check);
             line.pass(&read.buffer, read.window);
+            content.keep(place.offset, data);
             place.long_line = Some(line);
             Turn::Progress
         } else {
@@ -266,7 +282,12 @@ impl Reader {
         }
     }
 
-    fn long_line(&mut self, file: impl AsFd, place: &mut Place, read: Read) -> io::Result<Outcome> {
+    fn long_line(
+        &mut self,
+        content: &mut impl Content,
+        place: &mut Place,
+        read: Read,
+    ) -> io::Result<Outcome> {
         let Some(line) = &mut place.long_line else {
             return Ok(Outcome {
                 turn: Turn::Nothing,
@@ -283,7 +304,7 @@ impl Reader {
                 Turn::Progress
             } else {
                 let cut = read.cut(place, self.line_bytes_max);
-                let body = self.body(file, offset, self.line_bytes_max)?;
+                let body = content.body(offset, self.line_bytes_max)?;
                 match body {
                     Some(body) => {
                         let block =
@@ -295,7 +316,7 @@ impl Reader {
                 }
             }
         } else if unchanged && read.finish {
-            self.finish_long_line(file, place, &read)?
+            self.finish_long_line(content, place, &read)?
         } else if unchanged {
             Turn::Nothing
         } else {
@@ -308,7 +329,12 @@ impl Reader {
     }
 
     /// A long line that ends without a line feed.
-    fn finish_long_line(&self, file: impl AsFd, place: &mut Place, read: &Read) -> io::Result<Turn> {
+    fn finish_long_line(
+        &self,
+        content: &mut impl Content,
+        place: &mut Place,
+        read: &Read,
+    ) -> io::Result<Turn> {
         let Some(line) = place.long_line.clone() else {
             return Ok(Turn::Nothing);
         };
@@ -317,7 +343,7 @@ impl Reader {
         let wanted = usize::try_from(len)
             .unwrap_or(usize::MAX)
             .min(self.line_bytes_max);
-        let Some(body) = self.body(file, place.offset, wanted)? else {
+        let Some(body) = content.body(place.offset, wanted)? else {
             return Ok(Turn::Differs(Difference::Shorter));
         };
         let cut_off = (wanted as u64) < len;
@@ -338,21 +364,6 @@ impl Reader {
         );
         place.advance(line.scanned, line.check);
         one(block)
-    }
-
-    /// Exactly `len` bytes from `offset`; `None` where the file is shorter.
-    fn body(&self, file: impl AsFd, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
-        let mut body = vec![0; len];
-        let mut filled = 0;
-        while filled < len {
-            match pread(&file, &mut body[filled..], offset + filled as u64) {
-                Ok(0) => return Ok(None),
-                Ok(n) => filled += n,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Some(body))
     }
 }
 
@@ -408,41 +419,4 @@ fn hole(data: &[u8], goes_on: bool) -> usize {
     }
     let len = data.iter().position(|byte| *byte != 0).unwrap_or(data.len());
     if goes_on || len >= HOLE_BYTES_MIN { len } else { 0 }
-}
-
-/// Where the file system has data again, at `offset` or behind it: what lies between is not on the disk and reads as
-/// NUL bytes, however much it is.
-fn data_behind(file: impl AsFd, offset: u64) -> Option<u64> {
-    // The descriptor's own position is used by nobody.
-    seek(file, SeekFrom::Data(offset))
-        .ok()
-        .filter(|found| *found > offset)
-}
-
-/// Fills the buffer's free room from `offset`, up to the file's end.
-fn read_some(file: impl AsFd, buffer: &mut Vec<u8>, offset: u64) -> io::Result<()> {
-    loop {
-        match pread(&file, spare_capacity(buffer), offset) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The `len` bytes before `offset` (fewer at the file's start or behind its end), and the file's first bytes.
-pub(super) fn read_at(file: impl AsFd, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        let at = offset + bytes.len() as u64;
-        let before = bytes.len();
-        let mut part = vec![0; len - before];
-        match pread(&file, &mut part[..], at) {
-            Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&part[..n]),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(bytes)
 }

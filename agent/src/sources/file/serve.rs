@@ -14,7 +14,7 @@ use super::reader::{Order, Outcome, Turn};
 use super::source::FileSource;
 use super::stat::stat_open;
 use crate::flow::{Resume, SourceEvent};
-use crate::ring::{CreditPermit, Stopped};
+use crate::ring::CreditPermit;
 
 /// Turns between two looks at what happened: 4 MiB of reading, a few milliseconds.
 const TURNS_MAX: usize = 16;
@@ -35,16 +35,16 @@ enum Served {
 
 impl FileSource {
     /// Hands on what waits, then reads in turn. `true`: there is more to do at once.
-    pub(super) fn serve(&mut self) -> Result<bool, Stopped> {
-        if !self.outbox.flush(&self.ring)? {
+    pub(super) fn serve(&mut self) -> bool {
+        if !self.outbox.flush(&self.ring) {
             self.no_credit();
-            return Ok(false);
+            return false;
         }
         let mut backlog_waits = false;
         for turn in 1..=TURNS_MAX {
             let is_backlogs = self.queue.is_empty() || turn % BACKLOG_TURN_EVERY == 0;
             if is_backlogs && !backlog_waits && !self.backlogs.is_empty() {
-                backlog_waits = !self.serve_backlog()?;
+                backlog_waits = !self.serve_backlog();
                 if !self.outbox.is_empty() {
                     break;
                 }
@@ -55,12 +55,12 @@ impl FileSource {
                 }
                 continue;
             };
-            match self.serve_one(id)? {
+            match self.serve_one(id) {
                 Served::Done => self.credit_granted(),
                 Served::NoCredit => {
                     self.queue.push_front(id);
                     self.no_credit();
-                    return Ok(false);
+                    return false;
                 }
             }
             if !self.outbox.is_empty() {
@@ -75,8 +75,9 @@ impl FileSource {
             || !self.backlogs.is_empty() && !backlog_waits
             || !self.outbox.is_empty()
             || !self.displaced.is_empty()
-            || !self.leaving.is_empty() && !self.waiting.is_undecided();
-        Ok(more || self.rescan || !self.changed.is_empty() || self.newcomers_wait())
+            || self.files.has_evicted()
+            || !self.leaving.is_empty() && !self.waiting.is_undecided() && !self.archives.is_searching();
+        more || self.rescan || !self.changed.is_empty() || self.newcomers_wait()
     }
 
     fn newcomers_wait(&self) -> bool {
@@ -112,33 +113,36 @@ impl FileSource {
     }
 
     /// One turn of one file.
-    fn serve_one(&mut self, id: FileId) -> Result<Served, Stopped> {
+    fn serve_one(&mut self, id: FileId) -> Served {
         let Some(file) = self.files.get_mut(id) else {
-            return Ok(Served::Done);
+            return Served::Done;
         };
         if file.place.is_none() {
             // It stays marked as queued, so that it waits for its stream once, however often it changes meanwhile.
             self.newcomers.push_back(id);
-            return Ok(Served::Done);
+            return Served::Done;
         }
         if self.ring.is_full() {
-            return Ok(Served::NoCredit);
+            return Served::NoCredit;
         }
         let Some(mut credit) = self.ring.try_acquire(self.reader.credit_bytes()) else {
-            return Ok(Served::NoCredit);
+            return Served::NoCredit;
         };
         file.queued = false;
         if !self.open(id) {
-            return Ok(Served::Done);
+            return Served::Done;
         }
         self.put_off(id);
         self.enqueue_backlog(id);
+        if !self.is_at_place(id) || !self.approach_place(id) {
+            return Served::Done;
+        }
         let (now, wall_ns) = (self.clock.monotonic(), self.clock.wall_ns());
         let Some(file) = self.files.get_mut(id) else {
-            return Ok(Served::Done);
+            return Served::Done;
         };
         let (Some(descriptor), Some(place)) = (&file.file, &mut file.place) else {
-            return Ok(Served::Done);
+            return Served::Done;
         };
         let order = Order {
             observed_time_ns: wall_ns,
@@ -146,11 +150,19 @@ impl FileSource {
             end: None,
         };
         let offset = place.offset;
-        let outcome = match self.reader.turn(descriptor, place, order) {
+        let archive = file
+            .packed
+            .as_mut()
+            .and_then(|packed| packed.archive.as_deref_mut());
+        let turned = match archive {
+            Some(archive) => self.reader.turn(archive, place, order),
+            None => self.reader.turn(&mut &*descriptor, place, order),
+        };
+        let outcome = match turned {
             Ok(outcome) => outcome,
             Err(source) => {
                 self.failed(id, "read", source);
-                return Ok(Served::Done);
+                return Served::Done;
             }
         };
         let (stream_id, check, read_upto) = (place.stream_id, place.check, place.offset);
@@ -162,17 +174,13 @@ impl FileSource {
                 credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
                 records = u64::from(block.header.record_count);
                 debug_assert_eq!(block.header.stream_id, stream_id);
-                self.ring.push(SourceEvent::Block(source_block(
-                    block,
-                    Lane::Live,
-                    Resume::Content(check),
-                    credit,
-                )))?;
+                let block = source_block(block, Lane::Live, Resume::Content(check), credit);
+                self.outbox.push(SourceEvent::Block(block), &self.ring);
             }
             Turn::Progress | Turn::Nothing => {}
             Turn::Differs(difference) => {
                 self.restart_stream(id, difference);
-                return Ok(Served::Done);
+                return Served::Done;
             }
         }
         if !outcome.at_end {
@@ -181,40 +189,46 @@ impl FileSource {
         if let Some(file) = self.files.get(id) {
             self.status.read_on(id, file, records, read_upto - offset);
         }
-        Ok(Served::Done)
+        if outcome.at_end {
+            self.archive_at_end(id);
+        }
+        Served::Done
     }
 
     /// One turn of the file whose backlog is next. `false`: there is no credit that nobody else needs.
-    fn serve_backlog(&mut self) -> Result<bool, Stopped> {
+    fn serve_backlog(&mut self) -> bool {
         let Some(&id) = self.backlogs.front() else {
-            return Ok(false);
+            return false;
         };
         if self.ring.is_full() {
-            return Ok(false);
+            return false;
         }
         let Some(credit) = self.ring.try_acquire_spare(self.reader.credit_bytes()) else {
-            return Ok(false);
+            return false;
         };
         self.backlogs.pop_front();
         if let Some(file) = self.files.get_mut(id) {
             file.backlog_queued = false;
         }
         // What can't be read now comes back when the file is next read at its place.
-        if self.open(id) && self.read_backlog(id, credit)? {
+        if self.open(id) && self.read_backlog(id, credit) {
             self.enqueue_backlog(id);
         }
-        Ok(true)
+        true
     }
 
     /// `true`: it went well.
-    fn read_backlog(&mut self, id: FileId, mut credit: CreditPermit) -> Result<bool, Stopped> {
+    fn read_backlog(&mut self, id: FileId, mut credit: CreditPermit) -> bool {
+        if !self.approach_place(id) {
+            return false;
+        }
         let observed_time_ns = self.clock.wall_ns();
         let now = self.clock.monotonic();
         let Some(file) = self.files.get_mut(id) else {
-            return Ok(false);
+            return false;
         };
         let (Some(descriptor), Some(span)) = (&file.file, file.backlog.front_mut()) else {
-            return Ok(false);
+            return false;
         };
         let order = Order {
             observed_time_ns,
@@ -222,11 +236,19 @@ impl FileSource {
             end: Some(span.end),
         };
         let from = span.place.offset;
-        let turn = match self.reader.turn(descriptor, &mut span.place, order) {
+        let archive = file
+            .packed
+            .as_mut()
+            .and_then(|packed| packed.archive.as_deref_mut());
+        let turned = match archive {
+            Some(archive) => self.reader.turn(archive, &mut span.place, order),
+            None => self.reader.turn(&mut &*descriptor, &mut span.place, order),
+        };
+        let turn = match turned {
             Ok(outcome) => outcome.turn,
             Err(source) => {
                 self.failed(id, "read", source);
-                return Ok(false);
+                return false;
             }
         };
         let (upto, check) = (span.place.offset, span.place.check);
@@ -238,23 +260,28 @@ impl FileSource {
                 credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
                 records = u64::from(block.header.record_count);
                 let block = source_block(block, Lane::Backfill, Resume::Content(check), credit);
-                self.ring.push(SourceEvent::Block(block))?;
+                self.outbox.push(SourceEvent::Block(block), &self.ring);
             }
             Turn::Progress => {}
             Turn::Differs(difference) => {
                 self.restart_stream(id, difference);
-                return Ok(false);
+                return false;
             }
             // A span ends behind a line feed, so there is a line in it, or it is not what it was.
             Turn::Nothing => {
                 self.restart_stream(id, Difference::OtherContent);
-                return Ok(false);
+                return false;
             }
         }
-        if let Some(file) = self.files.get(id) {
-            self.status.read_on(id, file, records, upto - from);
+        let Some(file) = self.files.get(id) else {
+            return false;
+        };
+        self.status.read_on(id, file, records, upto - from);
+        if file.packed.is_some() && file.backlog.is_empty() {
+            // It is read in order.
+            self.enqueue(id);
         }
-        Ok(true)
+        true
     }
 
     /// What is known of the file after a turn: its length, whether anything is left, and whether its last line has
@@ -276,7 +303,7 @@ impl FileSource {
             file.size.max(place.seen)
         };
         file.dirty = !outcome.at_end;
-        let unfinished = outcome.at_end && place.seen > place.offset;
+        let unfinished = outcome.at_end && place.seen > place.offset && !file.is_cut_off();
         match file.timer {
             Some((_, seen)) if unfinished && seen == place.seen => {}
             before => {

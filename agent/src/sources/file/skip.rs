@@ -15,6 +15,14 @@ pub enum SkipReason {
     Binary,
     /// Compressed, by its first bytes; holds the name of the format.
     Compressed(&'static str),
+    /// Compressed, and what it holds was read before it was.
+    AlreadyRead,
+    /// Compressed, and from before the time that is to be read.
+    TooOld,
+    /// Compressed, and holds nothing.
+    Empty,
+    /// Compressed, and can't be read to its end; holds why.
+    Damaged(String),
     /// The agent's own log or state.
     Own,
     /// It can't be opened or read now; tried again. Holds the whole message.
@@ -32,7 +40,7 @@ impl SkipReason {
         match self {
             Self::NotRegular(_) => Some(error_code::NOT_A_REGULAR_FILE),
             Self::Binary => Some(error_code::BINARY_FILE),
-            Self::Unreadable(_) => Some(error_code::FILE_UNREADABLE),
+            Self::Unreadable(_) | Self::Damaged(_) => Some(error_code::FILE_UNREADABLE),
             _ => None,
         }
     }
@@ -53,6 +61,10 @@ impl fmt::Display for SkipReason {
                 error_code::BINARY_FILE
             ),
             Self::Compressed(format) => write!(f, "it is compressed ({format})"),
+            Self::AlreadyRead => f.write_str("what is compressed in it was read already"),
+            Self::TooOld => f.write_str("what is compressed in it is older than what is to be read"),
+            Self::Empty => f.write_str("what is compressed in it is empty"),
+            Self::Damaged(damage) => write!(f, "{} {damage}", error_code::FILE_UNREADABLE),
             Self::Own => f.write_str("it is the agent's own"),
             Self::Unreadable(message) => f.write_str(message),
             Self::TooMany => f.write_str("more files are included than `files_max`"),

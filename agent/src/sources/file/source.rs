@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use edgelogger_common::clock::Clock;
 
+use super::archives::Archives;
 use super::backlog::UNREAD_BYTES_MAX;
 use super::claim::Waiting;
 use super::config::{FileSourceConfig, LINE_BYTES_MAX_LEAST, LINE_BYTES_MAX_LIMIT};
@@ -60,6 +61,8 @@ pub struct FileSource {
     pub(super) newcomers: VecDeque<FileId>,
     /// Streams of an earlier process.
     pub(super) waiting: Waiting,
+    /// Compressed files, and streams that may go on in one.
+    pub(super) archives: Archives,
     /// When new streams are tried again after a failure.
     pub(super) intake_at: Duration,
     pub(super) reader: Reader,
@@ -118,6 +121,7 @@ impl FileSource {
             renames: HashMap::new(),
             newcomers: VecDeque::new(),
             waiting: Waiting::default(),
+            archives: Archives::default(),
             intake_at: Duration::ZERO,
             reader: Reader::new(config.line_bytes_max.as_usize()),
             queue: VecDeque::new(),
@@ -183,13 +187,15 @@ impl FileSource {
                 self.claim_streams();
             }
             self.retry_waiting(now);
+            self.retry_archives();
         }
         self.look_at_changed();
         self.settle_displaced();
         self.take_in(now);
         self.fire_timers(now);
         self.sweep_held(now);
-        let busy = self.serve()?;
+        let inspecting = self.inspect();
+        let busy = self.serve() || inspecting;
         Ok(if busy { Duration::ZERO } else { self.time_to_wait() })
     }
 

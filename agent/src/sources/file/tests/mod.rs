@@ -1,6 +1,7 @@
 //! Real files in temporary directories. The source is driven step by step: the kernel queues its events before the
 //! operation that causes them returns, so nothing here waits for time to pass but the injected clock.
 
+mod archives;
 mod backlog;
 mod content;
 mod paths;

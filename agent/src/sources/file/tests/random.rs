@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::super::archive::Format;
 use super::super::backlog::UNREAD_BYTES_MAX;
 use super::property::cases;
 use super::*;
@@ -14,6 +15,8 @@ enum Step {
     Rotate,
     /// Rename the older generations, copy the log, cut it to nothing.
     CopyTruncate,
+    /// Compress the youngest generation that is not compressed yet, if it is older than this.
+    Compress(usize, bool),
     Run,
     Restart,
     /// As if all descriptors had been given to other files.
@@ -27,6 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1usize..40).prop_map(Step::Append),
         3 => Just(Step::Rotate),
         2 => Just(Step::CopyTruncate),
+        2 => (1usize..3, any::<bool>()).prop_map(|(generation, gzip)| Step::Compress(generation, gzip)),
         4 => Just(Step::Run),
         1 => Just(Step::Restart),
         1 => Just(Step::Close),
@@ -53,10 +57,13 @@ impl Log {
         self.tick = self.world.birth_ns("tick");
         self.world.remove("tick");
         for generation in (1..=self.generations).rev() {
-            self.world.rename(
-                &format!("a.log.{generation}"),
-                &format!("a.log.{}", generation + 1),
-            );
+            for suffix in ["", ".gz", ".zst"] {
+                let name = format!("a.log.{generation}{suffix}");
+                if self.world.path(&name).exists() {
+                    self.world
+                        .rename(&name, &format!("a.log.{}{suffix}", generation + 1));
+                }
+            }
         }
         self.generations += 1;
     }
@@ -85,9 +92,20 @@ impl Log {
                     .set_len(0)
                     .unwrap();
             }
+            Step::Compress(generation, gzip) => {
+                let (format, suffix) = if *gzip {
+                    (Format::Gzip, ".gz")
+                } else {
+                    (Format::Zstd, ".zst")
+                };
+                let name = format!("a.log.{generation}");
+                if self.world.path(&name).exists() {
+                    self.world.compress(&name, format, suffix);
+                }
+            }
             Step::Run => self.world.settle(),
             Step::Restart => {
-                // A log of which nothing was read before leaves no trace by which its rotations could be known.
+                // A log of which nothing was ever read leaves no trace by which its rotations could be known.
                 if self.world.streams.is_empty() {
                     self.world.settle();
                 }
@@ -114,7 +132,7 @@ fn is_followable(steps: &[Step]) -> bool {
             Step::Run | Step::Restart => seen |= appended,
             Step::CopyTruncate if appended && !seen => return false,
             Step::Rotate | Step::CopyTruncate => (appended, seen) = (false, false),
-            Step::Close | Step::Starve(_) => {}
+            Step::Close | Step::Starve(_) | Step::Compress(..) => {}
         }
     }
     true
@@ -122,8 +140,12 @@ fn is_followable(steps: &[Step]) -> bool {
 
 /// `unread_bytes_max`: how far behind a log is read in order.
 fn exactly_once(steps: &[Step], unread_bytes_max: u64) {
+    exactly_once_in(World::new(), steps, unread_bytes_max);
+}
+
+fn exactly_once_in(world: World, steps: &[Step], unread_bytes_max: u64) {
     let mut log = Log {
-        world: World::new(),
+        world,
         next: 0,
         generations: 0,
         tick: None,
@@ -139,7 +161,9 @@ fn exactly_once(steps: &[Step], unread_bytes_max: u64) {
         log.apply(step);
     }
     log.world.settle();
-    log.world.pass(Duration::from_secs(10));
+    for _ in 0..10 {
+        log.world.pass(Duration::from_secs(10));
+    }
     let mut found = log.world.lines().concat();
     found.sort();
     let numbers: Vec<usize> = found.iter().map(|line| line[5..13].parse().unwrap()).collect();
@@ -157,6 +181,15 @@ proptest! {
     ) {
         let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::CopyTruncate)).collect();
         exactly_once(&steps, unread_bytes_max);
+    }
+
+    #[test]
+    fn all_generations_may_be_included(
+        steps in proptest::collection::vec(step(), 1..40),
+        unread_bytes_max in behind(),
+    ) {
+        let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::CopyTruncate)).collect();
+        exactly_once_in(World::with(|config| config.include[0].push('*')), &steps, unread_bytes_max);
     }
 
     #[test]
@@ -180,5 +213,22 @@ fn a_copy_is_found_after_a_restart() {
             Step::CopyTruncate,
         ],
         UNREAD_BYTES_MAX,
+    );
+}
+
+#[test]
+fn an_empty_log_and_its_successor_are_compressed_before_anybody_looked() {
+    exactly_once(
+        &[
+            Step::Rotate,
+            Step::Run,
+            Step::Append(1),
+            Step::Rotate,
+            Step::Compress(2, false),
+            Step::Close,
+            Step::Compress(1, false),
+            Step::Rotate,
+        ],
+        100,
     );
 }

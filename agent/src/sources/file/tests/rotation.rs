@@ -435,3 +435,69 @@ fn a_file_that_is_moved_out_of_sight_is_read_to_its_end() {
     world.pass(Duration::from_secs(61));
     assert_eq!(world.ends(), [Some((Deleted, 8, true))]);
 }
+
+#[test]
+fn a_file_whose_path_was_taken_over_before_its_own_move_was_seen_is_still_followed() {
+    let mut world = World::new();
+    world.write("a.log", "0\n");
+    world.start();
+    world.rename("a.log", "a.log.1");
+    world.write("a.log", "1\n");
+    world.settle();
+    let mut writer = OpenOptions::new()
+        .append(true)
+        .open(world.path("a.log.1"))
+        .unwrap();
+    world.source.as_mut().unwrap().close_all();
+    // Only the second rename is told of.
+    world.rename("a.log.1", "a.log.2");
+    world.source.as_mut().unwrap().forget_changes();
+    world.rename("a.log", "a.log.1");
+    world.settle();
+    writer.write_all(b"late\n").unwrap();
+    world.settle();
+    assert_eq!(world.lines(), [lines(&["0", "late"]), lines(&["1"])]);
+    let paths: Vec<_> = world.status().files().into_iter().map(|file| file.path).collect();
+    assert_eq!(paths, [world.path("a.log.1"), world.path("a.log.2")]);
+}
+
+#[test]
+fn a_ring_that_another_source_fills_does_not_keep_deletions_from_being_seen() {
+    let mut world = World::new();
+    world.limits = RingLimits {
+        slots: 2,
+        bytes: 4 << 20,
+    };
+    world.write("a.log", "one\n");
+    world.start();
+    let other = world.ring.source("other", 1 << 10);
+    let (stop, stopped) = (
+        std::sync::atomic::AtomicBool::new(false),
+        &Duration::from_secs(20),
+    );
+    let begun = Instant::now();
+    // The other one takes every slot as soon as it is free; nobody takes events out.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let close = StreamClose {
+                    stream_id: StreamId::from_bytes([9; 16]),
+                    size: 0,
+                    exact: true,
+                    reason: StreamEndReason::Stopped,
+                };
+                let _ = other.try_push(SourceEvent::End(close));
+            }
+        });
+        for round in 0..2000 {
+            world.append("a.log", format!("{round}\n"));
+            world.step();
+            let _ = world.ring.try_pop();
+            assert!(begun.elapsed() < *stopped, "it hangs");
+        }
+        world.remove("a.log");
+        world.step();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(world.status().files()[0].state, FileState::Deleted);
+}
