@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "edgelogger/v1/stream.proto",
         "edgelogger/v1/wire.proto",
         "edgelogger/v1/log.proto",
+        "edgelogger/v1/spool.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

@@ -1,17 +1,22 @@
 //! What flows between the stages of the agent. A stage takes and gives these types and imports no sibling.
 //!
 //! ```text
-//! source ──SourceEvent──> ring ──> batcher ──> encoder ──EncodedBatch──> transport ──Acked──> checkpoint
+//! source ──SourceEvent──> ring ──> batcher ──> encoder ──EncodedBatch──> (spool) ──> transport ──Acked──> checkpoint
 //! ```
 //!
 //! Order is kept within a stream: its `Open` before its blocks, its blocks by position, its `End` last.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use edgelogger_common::block::Block;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{Codec, Lane, StreamDescriptor, StreamEndReason};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ring::CreditPermit;
+use crate::tally::InFlight;
 
 /// What a source says to the rest of the agent.
 #[derive(Debug)]
@@ -106,6 +111,21 @@ pub struct EncodedBatch {
     pub lane: Lane,
     /// What is in it, in order.
     pub blocks: Vec<SentBlock>,
+    /// Keeps its positions in flight until the last copy is gone.
+    pub in_flight: Arc<InFlight>,
+}
+
+/// What happens to a source that can't be read again when its data has no room on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpoolPolicy {
+    /// The oldest gives way: the newest say most about what is going on.
+    #[default]
+    DropOldest,
+    /// The newest is not kept: the beginning of the trouble stays.
+    DropNewest,
+    /// The source pauses. Nothing is lost that it has measured, but it measures nothing meanwhile.
+    Block,
 }
 
 /// One block of a batch that is under way.

@@ -1,9 +1,9 @@
 //! The agent: collects what a machine has to say and ships it, sparing the machine.
 //!
 //! ```text
-//! sources ──> ring ──> batcher ──> encoder ──> transport ═══TLS═══> collector
-//!    ^                                             │
-//!    └──────────────── checkpoint <──── acks ──────┘
+//! sources ──> ring ──> batcher ──> encoder ──> (spool) ──> transport ═══TLS═══> collector
+//!    ^                                                        │
+//!    └───────────────────── checkpoint <──── acks ────────────┘
 //! ```
 //!
 //! Modules in the order of the flow:
@@ -15,6 +15,7 @@
 //! | [`ring`] | a queue bounded in slots and bytes, with a reserve for each source |
 //! | [`batcher`] | which blocks go together, and when; pure |
 //! | [`encoder`] | blocks to one compressed batch |
+//! | [`spool`] | on disk, what can't be read again and is not acknowledged |
 //! | [`transport`] | batches to the collector, each exactly once for the checkpoint |
 //! | [`checkpoint`] | what is acknowledged, on disk |
 //! | [`tally`] | the account of every position: read = acked + in flight + dropped + lost + rejected |
@@ -36,6 +37,7 @@ pub mod flow;
 pub mod pipeline;
 pub mod ring;
 pub mod sources;
+pub mod spool;
 pub mod status;
 pub mod tally;
 pub mod transport;

@@ -68,10 +68,22 @@ pub struct Accounts {
 
 /// What a block amounts to, of which how much is receipts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Amount {
-    all: u64,
-    dropped: u64,
-    lost: u64,
+pub struct Amount {
+    /// Everything.
+    pub all: u64,
+    /// Dropped by policy, as receipts say.
+    pub dropped: u64,
+    /// Lost, as receipts say.
+    pub lost: u64,
+}
+
+/// The same in positions and in records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// In positions.
+    pub positions: Amount,
+    /// In records.
+    pub records: Amount,
 }
 
 /// See the module page.
@@ -82,7 +94,7 @@ pub struct Tally(Mutex<State>);
 struct State {
     accounts: Accounts,
     /// Amounts (positions, records) of sent blocks that have receipts. Bounded by what is in flight.
-    with_receipts: HashMap<(StreamId, u64, u64), (Amount, Amount)>,
+    with_receipts: HashMap<(StreamId, u64, u64), Amounts>,
 }
 
 impl Tally {
@@ -95,47 +107,58 @@ impl Tally {
     /// A source read this block. It counts as in flight while the guard lives.
     #[must_use]
     pub fn read(self: &Arc<Self>, block: &Block) -> InFlight {
-        let (positions, records) = amounts(block);
+        self.read_amounts(&amounts(block))
+    }
+
+    /// As [`Tally::read`], for blocks that an earlier process left.
+    #[must_use]
+    pub fn read_amounts(self: &Arc<Self>, amounts: &Amounts) -> InFlight {
+        let (positions, records) = (amounts.positions.all, amounts.records.all);
         let mut state = self.0.lock();
         let accounts = &mut state.accounts;
         for (account, amount) in [
-            (&mut accounts.positions, positions.all),
-            (&mut accounts.records, records.all),
+            (&mut accounts.positions, positions),
+            (&mut accounts.records, records),
         ] {
             account.read += amount;
             account.in_flight += amount;
         }
         InFlight {
             tally: Some(Arc::clone(self)),
-            positions: positions.all,
-            records: records.all,
+            positions,
+            records,
         }
     }
 
     /// The block will come back in [`Tally::settled`]; its receipts are remembered until then.
     pub fn sending(&self, block: &Block) {
-        let (positions, records) = amounts(block);
-        if positions.dropped + positions.lost > 0 {
-            let key = (block.header.stream_id, block.header.start, block.header.end);
-            self.0.lock().with_receipts.insert(key, (positions, records));
+        let header = &block.header;
+        self.note((header.stream_id, header.start, header.end), amounts(block));
+    }
+
+    /// As [`Tally::sending`], for a block that comes from the spool.
+    pub fn sending_again(&self, block: &SentBlock, amounts: Amounts) {
+        self.note((block.stream_id, block.start, block.end), amounts);
+    }
+
+    fn note(&self, key: (StreamId, u64, u64), amounts: Amounts) {
+        if amounts.positions.dropped + amounts.positions.lost > 0 {
+            self.0.lock().with_receipts.insert(key, amounts);
         }
+    }
+
+    /// The block goes to disk, and will be told of again in [`Tally::sending_again`].
+    pub fn set_aside(&self, block: &SentBlock) {
+        let key = (block.stream_id, block.start, block.end);
+        self.0.lock().with_receipts.remove(&key);
     }
 
     /// The collector's verdict on a block. Once for each block.
     pub fn settled(&self, block: &SentBlock, how: Settled) {
         let mut state = self.0.lock();
-        let plain = (
-            Amount {
-                all: block.end - block.start,
-                ..Amount::default()
-            },
-            Amount {
-                all: u64::from(block.record_count),
-                ..Amount::default()
-            },
-        );
         let key = (block.stream_id, block.start, block.end);
-        let (positions, records) = state.with_receipts.remove(&key).unwrap_or(plain);
+        let amounts = state.with_receipts.remove(&key);
+        let Amounts { positions, records } = amounts.unwrap_or_else(|| Amounts::plain(block));
         let accounts = &mut state.accounts;
         for (account, amount) in [
             (&mut accounts.positions, positions),
@@ -153,8 +176,23 @@ impl Tally {
     }
 }
 
+impl Amounts {
+    /// Of a block without receipts.
+    fn plain(block: &SentBlock) -> Self {
+        let all = |all| Amount {
+            all,
+            ..Amount::default()
+        };
+        Self {
+            positions: all(block.end - block.start),
+            records: all(u64::from(block.record_count)),
+        }
+    }
+}
+
 /// Positions and records of a block, with its receipts.
-fn amounts(block: &Block) -> (Amount, Amount) {
+#[must_use]
+pub fn amounts(block: &Block) -> Amounts {
     let header = &block.header;
     let mut positions = Amount {
         all: header.end - header.start,
@@ -175,7 +213,7 @@ fn amounts(block: &Block) -> (Amount, Amount) {
             records.dropped += receipt.count;
         }
     }
-    (positions, records)
+    Amounts { positions, records }
 }
 
 /// Travels with data that is under way; what it stands for is in flight until it is dropped.

@@ -1,9 +1,9 @@
-//! The types of the wire and of the commit log, generated from `edgelogger/v1/*.proto`.
+//! The types of the wire, of the commit log and of the spool, generated from `edgelogger/v1/*.proto`.
 //!
 //! `docs/protocol.md` tells the rules between the messages. Golden bytes of every message stand in
 //! `proto/tests/golden`, for ever.
 
-/// Wire v1 and the entries of the commit log.
+/// Wire v1, and the entries of commit log and spool.
 pub mod v1 {
     #![allow(missing_docs, clippy::all, clippy::pedantic)]
     include!(concat!(env!("OUT_DIR"), "/edgelogger.v1.rs"));

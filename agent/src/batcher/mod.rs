@@ -273,6 +273,35 @@ impl Batcher {
         }
     }
 
+    /// When the oldest block came that can't be read again.
+    #[must_use]
+    pub fn volatile_oldest_at(&self) -> Option<Duration> {
+        let volatile = POTS
+            .iter()
+            .zip(&self.pots)
+            .filter(|((_, replayable), _)| !replayable);
+        volatile.filter_map(|(_, pot)| pot.oldest_at()).min()
+    }
+
+    /// Takes a batch of blocks that can't be read again, due or not: the line does not take them, the disk will.
+    pub fn take_volatile(&mut self) -> Option<Collected> {
+        let (pot, (lane, replayable)) = POTS
+            .into_iter()
+            .enumerate()
+            .find(|(pot, (_, replayable))| !replayable && self.pots[*pot].blocks() > 0)?;
+        let blocks = merge::merge_small(self.pots[pot].take(&self.settings.size));
+        Some(Collected {
+            lane,
+            replayable,
+            blocks,
+        })
+    }
+
+    /// Ends that wait for their streams' blocks, or for the line.
+    pub fn take_ends(&mut self) -> impl Iterator<Item = StreamClose> {
+        std::mem::take(&mut self.ends).into_iter()
+    }
+
     /// An end may go when all blocks of its stream have gone.
     fn ready_end(&self) -> Option<usize> {
         self.ends

@@ -10,6 +10,7 @@ use edgelogger_common::size::ByteSize;
 use super::AgentConfig;
 use crate::batcher::BACKFILL_PERCENT_MAX;
 use crate::sources::host_metrics::INTERVAL_MIN;
+use crate::spool::BYTES_MAX_MIN;
 
 /// Labels of an agent; they stand in every row.
 pub const LABELS_MAX: usize = 64;
@@ -19,6 +20,11 @@ pub const LABEL_BYTES_MAX: usize = 256;
 const BATCH_BYTES: RangeInclusive<ByteSize> = ByteSize::kib(4)..=ByteSize::mib(8);
 /// Two reads of a file fit; more than 1 GiB is a typing error.
 const RING_BYTES: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::gib(1);
+/// A terabyte is more than any outage of one machine; the spool's notes of its frames are bounded anyhow.
+const SPOOL_BYTES: RangeInclusive<ByteSize> = BYTES_MAX_MIN..=ByteSize::gib(1024);
+/// Below a second the flash wears out, above a minute a crash of the machine costs too much.
+const FSYNC_INTERVAL: RangeInclusive<HumanDuration> =
+    HumanDuration::from_secs(1)..=HumanDuration::from_secs(60);
 /// An hour old data is no live data.
 const MAX_AGE_MAX: HumanDuration = HumanDuration::from_secs(3600);
 
@@ -114,6 +120,16 @@ impl AgentConfig {
             &(0..=BACKFILL_PERCENT_MAX),
         )?;
         within("ring_bytes in [memory]", &self.memory.ring_bytes, &RING_BYTES)?;
+        if let Some(bytes_max) = &self.spool.bytes_max {
+            within("bytes_max in [spool]", bytes_max, &SPOOL_BYTES)?;
+        }
+        within(
+            "fsync_interval in [spool]",
+            &self.spool.fsync_interval,
+            &FSYNC_INTERVAL,
+        )?;
+        let age = HumanDuration::from_secs(60)..=HumanDuration::from_secs(3650 * 86_400);
+        within("age_max in [spool]", &self.spool.age_max, &age)?;
         if let Some(metrics) = &self.source.host_metrics {
             let allowed = INTERVAL_MIN.into()..=Duration::from_secs(86_400).into();
             within("interval in [source.host_metrics]", &metrics.interval, &allowed)?;

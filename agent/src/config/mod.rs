@@ -30,6 +30,7 @@ use crate::ring::{RING_BYTES_DEFAULT, RING_SLOTS_DEFAULT, RingLimits};
 use crate::sources::file::FileSourceConfig;
 use crate::sources::host_metrics::HostMetricsConfig;
 use crate::sources::journald::JournaldConfig;
+use crate::spool::SpoolConfig;
 use crate::transport::CollectorConfig;
 
 pub use check::{Invalid, LABEL_BYTES_MAX, LABELS_MAX};
@@ -63,6 +64,9 @@ pub struct AgentConfig {
     /// What waits in memory.
     #[serde(default)]
     pub memory: MemoryConfig,
+    /// What waits on disk.
+    #[serde(default)]
+    pub spool: SpoolConfig,
     /// The agent's own log.
     #[serde(default)]
     pub log: LogConfig,
@@ -185,6 +189,7 @@ impl AgentConfig {
             labels: BTreeMap::new(),
             batch: BatchConfig::default(),
             memory: MemoryConfig::default(),
+            spool: SpoolConfig::default(),
             log: LogConfig::default(),
             source: SourcesConfig::default(),
         }

@@ -69,6 +69,12 @@ impl BatchesInFlight {
         }
     }
 
+    /// Counts a payload that was made before, from now on.
+    #[must_use]
+    pub fn counted(&self, payload: &[u8]) -> Bytes {
+        Bytes::from_owner(Payload::new(payload.into(), self))
+    }
+
     /// How many.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -80,16 +86,14 @@ impl BatchesInFlight {
 struct Payload {
     bytes: Box<[u8]>,
     batches: BatchesInFlight,
-    _in_flight: InFlight,
 }
 
 impl Payload {
-    fn new(bytes: Box<[u8]>, batches: &BatchesInFlight, in_flight: InFlight) -> Self {
+    fn new(bytes: Box<[u8]>, batches: &BatchesInFlight) -> Self {
         batches.count.fetch_add(1, Ordering::SeqCst);
         Self {
             bytes,
             batches: batches.clone(),
-            _in_flight: in_flight,
         }
     }
 }
@@ -161,7 +165,7 @@ impl Encoder {
         })?;
         self.compressor
             .compress(self.setting, &self.written, &mut self.compressed)?;
-        let payload = Payload::new(self.compressed.as_slice().into(), &self.batches, in_flight);
+        let payload = Payload::new(self.compressed.as_slice().into(), &self.batches);
         self.shrink_after_a_rush();
         Ok(EncodedBatch {
             codec: self.setting.codec().into(),
@@ -171,6 +175,7 @@ impl Encoder {
             payload: Bytes::from_owner(payload),
             lane: collected.lane,
             blocks: sent,
+            in_flight: Arc::new(in_flight),
         })
     }
 

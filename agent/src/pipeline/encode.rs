@@ -1,23 +1,29 @@
 //! The encoder's thread: collects from the ring, and when a batch is due and the line has room, makes and hands it on.
 //!
 //! The thread first gets a place in the channel and only then decides what goes into it. So while the line is full
-//! nothing is sealed: data waits in the ring and in the batcher, and leaves in batches as large as allowed.
+//! nothing is sealed: data waits in the ring and in the batcher, and leaves in batches as large as allowed. But for
+//! what can't be read again: of that a batch is made after [`SPOOL_AFTER`], for the spool.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgelogger_common::clock::Clock;
 use edgelogger_common::codec::{Codec, CodecSetting};
+use edgelogger_proto::v1::Lane;
 use tokio::sync::{mpsc, watch};
 
-use crate::batcher::{Action, BatchSize, Batcher, BatcherSettings};
+use crate::batcher::{Action, BatchSize, Batcher, BatcherSettings, Collected};
 use crate::encoder::{BatchesInFlight, Encoder};
-use crate::flow::Outgoing;
+use crate::flow::{Outgoing, SpoolPolicy};
 use crate::ring::{Popped, Ring};
+use crate::spool::{BlockNote, Held, SPOOL_AFTER, Spool};
 use crate::transport::CollectorLimits;
 
 /// After this long without an event the encoder's buffers are given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
+/// While the line takes nothing: how often to look for what is due for the spool.
+const SPOOL_LOOK: Duration = Duration::from_millis(500);
 
 pub(super) struct EncodeLoop {
     pub ring: Ring,
@@ -30,28 +36,39 @@ pub(super) struct EncodeLoop {
     pub settings: BatcherSettings,
     pub codec: CodecSetting,
     pub runtime: tokio::runtime::Handle,
+    /// Where something is collected that can't be read again.
+    pub spool: Option<Spool>,
+    /// By the number of the source.
+    pub policies: HashMap<u32, SpoolPolicy>,
+    /// Batches since the last one from the spool, while there was one.
+    pub since_spooled: u32,
 }
+
+/// Nobody takes anything any more.
+struct Gone;
 
 impl EncodeLoop {
     /// Runs until the ring is finished and everything is handed on, or nobody takes it any more.
     pub fn run(mut self) {
         let mut finished = false;
         while !(finished && self.batcher.is_empty()) {
-            if !self
-                .batcher
-                .is_ready(self.clock.monotonic(), self.batches.count())
-            {
+            if !self.is_ready() {
                 finished |= self.collect();
                 if finished {
                     self.batcher.drain();
                 }
                 continue;
             }
-            let Ok(place) = self.runtime.block_on(self.outgoing.reserve()) else {
-                return;
+            let place = match self.place() {
+                Ok(place) => place,
+                Err(Gone) => return self.keep_all(),
             };
             // More may have come while there was no place.
             Self::drain(&self.ring, &mut self.batcher, &*self.clock);
+            let Some(place) = place else {
+                self.keep_what_is_due();
+                continue;
+            };
             let limits = self
                 .limits
                 .has_changed()
@@ -61,10 +78,152 @@ impl EncodeLoop {
                 self.batcher.set_size(size_within(self.settings.size, &limits));
                 self.encoder.set_codec(codec_within(self.codec, &limits));
             }
-            let action = self.batcher.next(self.clock.monotonic(), self.batches.count());
-            if let Some(item) = action.and_then(|action| encode(&mut self.encoder, action)) {
+            if let Some(item) = self.next_item() {
                 place.send(item);
             }
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.batcher.is_ready(now, self.batches.count()) || self.backlog().is_some()
+    }
+
+    /// The spool, if it has something for the line. While the agent stops it keeps that for the next start.
+    fn backlog(&self) -> Option<&Spool> {
+        let spool = self.spool.as_ref()?;
+        (!self.ring.stopped() && spool.has_next()).then_some(spool)
+    }
+
+    /// A place in the line; `None`: it is time to look after what the line does not take.
+    fn place(&self) -> Result<Option<mpsc::OwnedPermit<Outgoing>>, Gone> {
+        let place = self.outgoing.clone().reserve_owned();
+        if self.spool.is_none() {
+            return self.runtime.block_on(place).map(Some).map_err(|_| Gone);
+        }
+        let place = self
+            .runtime
+            .block_on(async { tokio::time::timeout(SPOOL_LOOK, place).await });
+        match place {
+            Ok(place) => place.map(Some).map_err(|_| Gone),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What goes on the line: fresh data before the spool's, which comes before other backlogs and always gets its turn.
+    fn next_item(&mut self) -> Option<Outgoing> {
+        if self.since_spooled >= self.live_in_a_row()
+            && let Some(item) = self.spooled_item()
+        {
+            return Some(item);
+        }
+        let (now, in_flight) = (self.clock.monotonic(), self.batches.count());
+        let since = self.batcher.volatile_oldest_at().unwrap_or(now);
+        match self.batcher.next(now, in_flight) {
+            Some(action) => self.encode(action, since),
+            None => self.spooled_item(),
+        }
+    }
+
+    /// Live batches before the spool has its turn: it is a backlog, with a backlog's share.
+    fn live_in_a_row(&self) -> u32 {
+        let percent = u32::from(self.settings.backfill_percent.min(100));
+        (100 - percent) / percent.max(1)
+    }
+
+    fn spooled_item(&mut self) -> Option<Outgoing> {
+        self.since_spooled = 0;
+        let spool = self.backlog()?;
+        let end = spool.next_end().map(Outgoing::End);
+        end.or_else(|| spool.next().map(Outgoing::Batch))
+    }
+
+    fn encode(&mut self, action: Action, since: Duration) -> Option<Outgoing> {
+        match action {
+            Action::Open(descriptor) => Some(Outgoing::Open(descriptor)),
+            Action::End(close) => match &self.spool {
+                Some(spool) => spool.end(close).map(Outgoing::End),
+                None => Some(Outgoing::End(close)),
+            },
+            Action::Batch(collected) => {
+                if self.backlog().is_some() {
+                    let turns = if collected.lane == Lane::Live {
+                        1
+                    } else {
+                        self.live_in_a_row()
+                    };
+                    self.since_spooled += turns;
+                }
+                let replayable = collected.replayable;
+                let held = self.hold(collected, since)?;
+                let batch = held.batch.clone();
+                if let Some(spool) = self.spool.as_ref().filter(|_| !replayable) {
+                    spool.sent(held);
+                }
+                Some(Outgoing::Batch(batch))
+            }
+        }
+    }
+
+    fn hold(&mut self, collected: Collected, since: Duration) -> Option<Held> {
+        let of_source = |number: u32| self.policies.get(&number).copied();
+        let policy = collected
+            .blocks
+            .iter()
+            .find_map(|block| of_source(block.credit.source_number()));
+        let notes = if collected.replayable {
+            Box::default()
+        } else {
+            collected
+                .blocks
+                .iter()
+                .map(|block| BlockNote::of(&block.block))
+                .collect()
+        };
+        match self.encoder.encode(collected) {
+            Ok(batch) => Some(Held {
+                batch,
+                notes,
+                policy,
+                since,
+            }),
+            Err(error) => {
+                tracing::error!(%error, "a batch could not be made; its records are sent after a restart of the agent");
+                None
+            }
+        }
+    }
+
+    /// The line takes nothing: what can't be read again goes to the spool.
+    fn keep_what_is_due(&mut self) {
+        let Some(spool) = self.spool.clone() else { return };
+        while let Some(since) = self.batcher.volatile_oldest_at()
+            && self.clock.monotonic() >= since + SPOOL_AFTER
+            && self.policies.values().all(|policy| spool.takes(*policy))
+        {
+            self.keep_one(&spool, since);
+        }
+    }
+
+    fn keep_one(&mut self, spool: &Spool, since: Duration) {
+        let collected = self.batcher.take_volatile();
+        if let Some(held) = collected.and_then(|collected| self.hold(collected, since)) {
+            spool.put(held);
+        }
+    }
+
+    /// The agent stops and the line is gone: everything that can't be read again goes to the spool.
+    fn keep_all(&mut self) {
+        let Some(spool) = self.spool.clone() else { return };
+        while let Some(event) = self.ring.try_pop() {
+            self.batcher.push(event, self.clock.monotonic());
+        }
+        while let Some(since) = self.batcher.volatile_oldest_at() {
+            self.keep_one(&spool, since);
+        }
+        for close in self.batcher.take_ends() {
+            // Kept for the next start, which tells it; nothing takes it now.
+            let _ = spool.end(close);
         }
     }
 
@@ -101,25 +260,15 @@ impl EncodeLoop {
 
     fn drain(ring: &Ring, batcher: &mut Batcher, clock: &dyn Clock) {
         let now = clock.monotonic();
+        // Bounded by the credit of their sources.
+        while let Some(event) = ring.try_pop_volatile() {
+            batcher.push(event, now);
+        }
         while batcher.wants_more()
             && let Some(event) = ring.try_pop()
         {
             batcher.push(event, now);
         }
-    }
-}
-
-fn encode(encoder: &mut Encoder, action: Action) -> Option<Outgoing> {
-    match action {
-        Action::Open(descriptor) => Some(Outgoing::Open(descriptor)),
-        Action::End(close) => Some(Outgoing::End(close)),
-        Action::Batch(collected) => match encoder.encode(collected) {
-            Ok(batch) => Some(Outgoing::Batch(batch)),
-            Err(error) => {
-                tracing::error!(%error, "a batch could not be made; its records are sent after a restart of the agent");
-                None
-            }
-        },
     }
 }
 

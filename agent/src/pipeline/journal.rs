@@ -1,4 +1,4 @@
-//! What the transport learns goes to the checkpoints and to the account.
+//! What the transport learns goes to the checkpoints, to the account and to the spool.
 
 use std::sync::Arc;
 
@@ -7,17 +7,23 @@ use edgelogger_proto::v1::StreamDescriptor;
 
 use crate::checkpoint::Checkpoints;
 use crate::flow::SentBlock;
+use crate::spool::Spool;
 use crate::tally::{Settled, Tally};
 use crate::transport::{Delivered, Journal};
 
 pub(super) struct TalliedJournal {
     checkpoints: Arc<Checkpoints>,
     tally: Arc<Tally>,
+    spool: Option<Spool>,
 }
 
 impl TalliedJournal {
-    pub const fn new(checkpoints: Arc<Checkpoints>, tally: Arc<Tally>) -> Self {
-        Self { checkpoints, tally }
+    pub const fn new(checkpoints: Arc<Checkpoints>, tally: Arc<Tally>, spool: Option<Spool>) -> Self {
+        Self {
+            checkpoints,
+            tally,
+            spool,
+        }
     }
 }
 
@@ -31,10 +37,16 @@ impl Journal for TalliedJournal {
             },
         );
         self.checkpoints.acked(block);
+        if let Some(spool) = &self.spool {
+            spool.acked(block);
+        }
     }
 
     fn ended(&self, stream_id: &StreamId) {
         self.checkpoints.ended(stream_id);
+        if let Some(spool) = &self.spool {
+            spool.ended(stream_id);
+        }
     }
 
     fn descriptor(&self, stream_id: &StreamId) -> Option<StreamDescriptor> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! source threads ──> ring ──> encoder thread ──mpsc──> transport (main thread) ══> collector
-//!        ^                                                 │
+//!        ^                      │ ^  spool thread          │
+//!        │                      └─┴── <─── acks ───────────┤
 //!        └───────────── checkpoints <────── acks ──────────┘      status socket, signals (main thread)
 //!                           └─ checkpoint thread: writes and syncs what is due
 //! ```
@@ -18,15 +19,16 @@
 //! # While the collector is away
 //!
 //! The transport takes nothing, so the encoder's thread waits for room, the ring fills, and replayable sources stop
-//! reading: their data lies on disk already. Measurements wait in their reserve of the ring, then in their own small
-//! queue; what falls out of it leaves a receipt with its count.
+//! reading: their data lies on disk already. Measurements have a queue of their own in the ring; after 2 s they go to
+//! the spool, and come back to the line when it takes something again.
 //!
 //! # Stopping
 //!
 //! 1. The ring is stopped and every source woken: sources end, and push no more.
 //! 2. The encoder drains the ring, whatever the age of the data, and closes its end of the channel.
 //! 3. The transport sends what is left and waits for its acks, at most `shutdown_timeout`.
-//! 4. Checkpoints are written and synced. What was not acked is read again after the next start.
+//! 4. What was not acked and can't be read again is written to the spool.
+//! 5. Checkpoints are written and synced. What was not acked is sent, or read again, after the next start.
 
 mod ages;
 mod checkpoint;
@@ -48,11 +50,12 @@ use edgelogger_common::disk::{Disk, OsDisk};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::checkpoint::{CheckpointError, Checkpoints, Durability};
+use crate::checkpoint::{CheckpointError, Checkpoints, Durability, StreamState};
 use crate::config::{AgentConfig, Invalid};
 use crate::encoder::{BatchesInFlight, Encoder};
 use crate::ring::Ring;
 use crate::sources::file::FileSourceError;
+use crate::spool::{SPOOL_DIR, Spool, SpoolThread};
 use crate::status::{Reporter, StatusSocket};
 use crate::transport::{Identity, Parts, TargetError, Transport};
 
@@ -151,6 +154,7 @@ struct Agent {
     transport: Transport,
     items: mpsc::Receiver<crate::flow::Outgoing>,
     socket: StatusSocket,
+    spool: Option<(Spool, SpoolThread)>,
 }
 
 impl Agent {
@@ -164,10 +168,13 @@ impl Agent {
         let ring = Ring::new(config.ring_limits());
         let batches = BatchesInFlight::new(ring.clone());
         let prepared = sources::prepare(&config, &ring, &checkpoints, ground)?;
+        let spool_and_thread = start_spool(&config, &ring, &checkpoints, &batches, ground)?;
+        let spool = spool_and_thread.as_ref().map(|(spool, _)| spool.clone());
         let vitals = Arc::new(vitals::AgentVitals::new(
             ring.clone(),
             Arc::clone(&checkpoints),
             prepared.statuses(),
+            spool.clone(),
             Arc::clone(&ground.clock),
         ));
         let (transport, status, limits) = Transport::new(Parts {
@@ -176,6 +183,7 @@ impl Agent {
             journal: Arc::new(journal::TalliedJournal::new(
                 Arc::clone(&checkpoints),
                 ring.tally(),
+                spool.clone(),
             )),
             vitals: Arc::clone(&vitals) as Arc<dyn crate::transport::Vitals>,
             clock: Arc::clone(&ground.clock),
@@ -198,6 +206,9 @@ impl Agent {
             settings: config.batcher_settings(),
             codec: config.batch.codec,
             runtime: tokio::runtime::Handle::current(),
+            spool,
+            policies: prepared.policies(),
+            since_spooled: 0,
         };
         let encoder =
             spawn("encoder", move || encoder.run()).map_err(AgentError::system("start the encoder"))?;
@@ -212,6 +223,7 @@ impl Agent {
             transport,
             items,
             socket,
+            spool: spool_and_thread,
         })
     }
 
@@ -226,6 +238,7 @@ impl Agent {
             transport,
             items,
             socket,
+            spool,
         } = self;
         let (stop, stopping) = watch::channel(None);
         let patience = config.shutdown_timeout.get();
@@ -239,7 +252,7 @@ impl Agent {
         ring.stop();
         sources.wake();
         let _ = stop.send(Some(Instant::now() + patience));
-        let drained = if sending.is_finished() {
+        let mut drained = if sending.is_finished() {
             false
         } else {
             sending.await.unwrap_or(false)
@@ -248,11 +261,44 @@ impl Agent {
         let _ = serving.await;
         let threads = sources.into_threads().into_iter().chain([encoder]).collect();
         join(threads).await;
+        if let Some((spool, thread)) = spool {
+            drained &= spool.is_empty();
+            thread.finish();
+        }
         checkpoint_thread.stop();
         // The disk may take its time; nothing else runs any more.
         checkpoints.flush(Durability::Synced)?;
         Ok(Outcome { drained })
     }
+}
+
+/// The spool, where something is collected that can't be read again, or an earlier process left something.
+fn start_spool(
+    config: &AgentConfig,
+    ring: &Ring,
+    checkpoints: &Arc<Checkpoints>,
+    batches: &BatchesInFlight,
+    ground: &Ground,
+) -> Result<Option<(Spool, SpoolThread)>, AgentError> {
+    let left = ground
+        .disk
+        .exists(&config.state_dir.join(SPOOL_DIR))
+        .unwrap_or(true);
+    let is_open = |state: &StreamState| !state.descriptor.replayable;
+    if config.source.host_metrics.is_none() && !left && !checkpoints.streams().iter().any(is_open) {
+        return Ok(None);
+    }
+    let parts = crate::spool::Parts {
+        disk: Arc::clone(&ground.disk),
+        state_dir: config.state_dir.clone(),
+        config: config.spool.clone(),
+        clock: Arc::clone(&ground.clock),
+        checkpoints: Arc::clone(checkpoints),
+        ring: ring.clone(),
+        batches: batches.clone(),
+    };
+    let spool = Spool::start(parts).map_err(AgentError::system("start the spool's thread"))?;
+    Ok(Some(spool))
 }
 
 /// Waits for threads to end, within bounds.

@@ -1,5 +1,6 @@
 //! One thread for each source.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use crate::alarm::Alarm;
 use crate::checkpoint::Checkpoints;
 use crate::config::AgentConfig;
+use crate::flow::SpoolPolicy;
 use crate::pipeline::{AgentError, Ground};
 use crate::ring::{RESERVE_BYTES_DEFAULT, Ring};
 use crate::sources::file::{FileSource, FileSourceStatus, Waker};
@@ -33,6 +35,8 @@ pub(super) struct Prepared {
     wakers: Vec<Waker>,
     alarm: Alarm,
     statuses: SourceStatuses,
+    /// What happens to what can't be read again where it has no room on disk, by the number of its source.
+    policies: HashMap<u32, SpoolPolicy>,
 }
 
 /// Sources that run.
@@ -54,6 +58,7 @@ pub(super) fn prepare(
         wakers: Vec::new(),
         alarm,
         statuses: SourceStatuses::default(),
+        policies: HashMap::new(),
     };
     let own_paths = own_paths(config);
     for (index, file) in config.source.file.iter().enumerate() {
@@ -72,7 +77,8 @@ pub(super) fn prepare(
         prepared.add("journald".to_owned(), move || source.run());
     }
     if let Some(metrics) = config.source.host_metrics.clone() {
-        let handle = ring.source("host_metrics", RESERVE_BYTES_DEFAULT);
+        let handle = ring.volatile_source("host_metrics", RESERVE_BYTES_DEFAULT);
+        prepared.policies.insert(handle.number(), metrics.spool);
         let (clock, alarm) = (Arc::clone(&ground.clock), prepared.alarm.clone());
         let source = HostMetricsSource::new(metrics, handle, Arc::clone(checkpoints), clock, alarm)?;
         prepared.statuses.host_metrics = Some(source.status());
@@ -97,6 +103,10 @@ impl Prepared {
 
     pub fn statuses(&self) -> SourceStatuses {
         self.statuses.clone()
+    }
+
+    pub fn policies(&self) -> HashMap<u32, SpoolPolicy> {
+        self.policies.clone()
     }
 
     pub fn start(self) -> io::Result<Sources> {

@@ -297,6 +297,82 @@ async fn without_a_collector_it_answers_waits_and_stops_in_time() {
     assert_eq!(collector.lines(), expected);
 }
 
+/// Ranges of a stream, sorted.
+fn ranges(collector: &Collector, stream: &[u8]) -> Vec<std::ops::Range<u64>> {
+    let received = collector.received.lock();
+    let of_stream = |block: &&Block| block.header.stream_id.as_bytes() == stream;
+    let mut ranges: Vec<_> = received
+        .blocks
+        .iter()
+        .filter(of_stream)
+        .map(|block| block.header.range())
+        .collect();
+    ranges.sort_by_key(|range| range.start);
+    ranges
+}
+
+#[tokio::test]
+async fn what_can_not_be_measured_again_outlives_an_outage_and_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path()).await;
+    // Nobody listens there.
+    let mut config = config(dir.path(), 1);
+    config.shutdown_timeout = Duration::from_millis(100).into();
+    config.source.host_metrics = Some(HostMetricsConfig {
+        interval: Duration::from_secs(1).into(),
+        ..HostMetricsConfig::default()
+    });
+    // Many small lines: they must not keep the measurements from the spool.
+    let log = dir.path().join("a.log");
+    config
+        .source
+        .file
+        .push(FileSourceConfig::new(vec![log.display().to_string()]));
+    append(&log, 0..100_000);
+
+    let agent = Running::start(config.clone());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(report) = agent.status().await {
+            assert_eq!(report.residual_positions, 0, "{report:?}");
+            if report.spool.is_some_and(|spool| spool.batches >= 2) {
+                break;
+            }
+        }
+        assert!(Instant::now() < deadline, "nothing came into the spool");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(agent.stop().await, Outcome { drained: false });
+
+    config.collector.url = format!("wss://127.0.0.1:{}", collector.port);
+    config.source.host_metrics = None;
+    let agent = Running::start(config);
+    until("the end of the earlier process' stream", || {
+        !collector.received.lock().ends.is_empty()
+    })
+    .await;
+    until("all lines", || collector.lines().len() >= 100_000).await;
+    let end = collector.received.lock().ends[0].clone();
+    assert!(end.exact && end.size > 0, "{end:?}");
+    let ranges = ranges(&collector, &end.stream_id);
+    assert_eq!((ranges[0].start, ranges[ranges.len() - 1].end), (0, end.size));
+    assert!(
+        ranges.windows(2).all(|pair| pair[0].end == pair[1].start),
+        "{ranges:?}"
+    );
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = agent.status().await.unwrap();
+        assert_eq!(report.residual_positions, 0, "{report:?}");
+        if report.accounts.positions.in_flight == 0 {
+            assert_eq!(report.spool.unwrap().batches, 0);
+            break;
+        }
+        assert!(Instant::now() < deadline, "never settled: {report:?}");
+    }
+    assert_eq!(agent.stop().await, Outcome { drained: true });
+}
+
 #[tokio::test]
 async fn a_second_agent_in_the_same_state_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ use super::ages::Ages;
 use super::sources::SourceStatuses;
 use crate::checkpoint::Checkpoints;
 use crate::ring::Ring;
+use crate::spool::{Spool, SpoolStatusView};
 use crate::tally::Accounts;
 use crate::transport::Vitals;
 
@@ -24,6 +25,7 @@ pub struct AgentVitals {
     ring: Ring,
     checkpoints: Arc<Checkpoints>,
     statuses: SourceStatuses,
+    spool: Option<Spool>,
     clock: Arc<dyn Clock>,
     ages: Mutex<Ages>,
     /// Wall clock at the start: ns UTC.
@@ -45,12 +47,14 @@ impl AgentVitals {
         ring: Ring,
         checkpoints: Arc<Checkpoints>,
         statuses: SourceStatuses,
+        spool: Option<Spool>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             ring,
             checkpoints,
             statuses,
+            spool,
             started_ns: clock.wall_ns(),
             clock,
             ages: Mutex::default(),
@@ -88,6 +92,12 @@ impl AgentVitals {
         self.checkpoints.trouble()
     }
 
+    /// The spool, where there is one.
+    #[must_use]
+    pub fn spool(&self) -> Option<SpoolStatusView> {
+        self.spool.as_ref().map(Spool::status)
+    }
+
     /// Every position below is acknowledged.
     #[must_use]
     pub fn acked_upto(&self, stream: &edgelogger_common::stream::StreamId) -> Option<u64> {
@@ -97,6 +107,10 @@ impl AgentVitals {
     /// What sources know of their streams: read, and the end as last seen.
     fn progress(&self) -> HashMap<Bytes, (u64, u64)> {
         let mut progress = HashMap::new();
+        // Of earlier processes; those of this one are told below.
+        for (stream, end) in self.spool.iter().flat_map(Spool::ends) {
+            progress.insert(stream.to_proto(), (end, end));
+        }
         for file in self
             .statuses
             .files

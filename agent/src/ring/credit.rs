@@ -96,6 +96,10 @@ impl Credit {
 }
 
 impl SourceCredit {
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

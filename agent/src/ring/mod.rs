@@ -11,6 +11,9 @@
 //! | `overflow` | what a source that can't wait keeps, and the receipts for what it can't |
 //! | `gate` | how a thread sleeps until the queue has room, or an event, without losing a wake-up |
 //!
+//! What can't be read again has a queue of its own, which is emptied first: while the collector is away the encoder
+//! must come to it (it goes to the spool), however many lines of files wait in the other.
+//!
 //! # Stop
 //!
 //! [`Ring::stop`] wakes everyone. From then on `acquire` gives [`Stopped`], and `push` puts an event in only where
@@ -43,6 +46,8 @@ pub const RING_BYTES_DEFAULT: usize = 8 << 20;
 /// Events in the ring. A source that pushes one-line blocks must not need more than this many slots before the
 /// encoder has run, which takes them all at once. A slot is 200 bytes that are always resident.
 pub const RING_SLOTS_DEFAULT: usize = 1024;
+/// Events of sources that can't be read again; each of them pushes one block a measurement.
+const VOLATILE_SLOTS: usize = 256;
 /// Credit that only one source can use: one read of a file (64 KiB) always fits.
 pub const RESERVE_BYTES_DEFAULT: usize = 256 << 10;
 
@@ -89,15 +94,37 @@ pub struct Ring(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queue: ArrayQueue<SourceEvent>,
+    volatile: Lane,
+    replayable: Lane,
     credit: Arc<Credit>,
     not_empty: Gate,
-    not_full: Gate,
     stopped: AtomicBool,
     nudged: AtomicBool,
     /// Sources that may still push.
     sources: AtomicUsize,
     tally: Arc<Tally>,
+}
+
+/// One of the two queues.
+#[derive(Debug)]
+struct Lane {
+    queue: ArrayQueue<SourceEvent>,
+    not_full: Gate,
+}
+
+impl Lane {
+    fn new(slots: usize) -> Self {
+        Self {
+            queue: ArrayQueue::new(slots),
+            not_full: Gate::default(),
+        }
+    }
+
+    fn pop(&self) -> Option<SourceEvent> {
+        let event = self.queue.pop()?;
+        self.not_full.open_one();
+        Some(event)
+    }
 }
 
 impl Ring {
@@ -112,10 +139,10 @@ impl Ring {
             "a ring without room passes nothing on: {limits:?}"
         );
         Self(Arc::new(Inner {
-            queue: ArrayQueue::new(limits.slots),
+            volatile: Lane::new(VOLATILE_SLOTS),
+            replayable: Lane::new(limits.slots),
             credit: Arc::new(Credit::new(limits.bytes)),
             not_empty: Gate::default(),
-            not_full: Gate::default(),
             stopped: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
             sources: AtomicUsize::new(0),
@@ -127,11 +154,22 @@ impl Ring {
     /// what is still shared, it gets that half.
     #[must_use]
     pub fn source(&self, name: &str, reserve_bytes: usize) -> SourceHandle {
+        self.join(name, reserve_bytes, false)
+    }
+
+    /// As [`Ring::source`], for a source that can't be read again.
+    #[must_use]
+    pub fn volatile_source(&self, name: &str, reserve_bytes: usize) -> SourceHandle {
+        self.join(name, reserve_bytes, true)
+    }
+
+    fn join(&self, name: &str, reserve_bytes: usize, is_volatile: bool) -> SourceHandle {
         self.0.sources.fetch_add(1, Ordering::SeqCst);
         let credit = self.0.credit.source(name, reserve_bytes);
         SourceHandle(Arc::new(SourceInner {
             ring: Arc::clone(&self.0),
             credit,
+            is_volatile,
         }))
     }
 
@@ -140,8 +178,7 @@ impl Ring {
     pub fn pop(&self, deadline: Option<Instant>) -> Popped {
         let inner = &*self.0;
         loop {
-            if let Some(event) = inner.queue.pop() {
-                inner.not_full.open_one();
+            if let Some(event) = inner.pop() {
                 return Popped::Event(event);
             }
             if inner.nudged.swap(false, Ordering::SeqCst) {
@@ -150,15 +187,11 @@ impl Ring {
             // The order matters: whoever pushes is counted in `sources`, so "none is left" seen first and an empty
             // queue seen after it means empty for ever.
             if inner.finished() {
-                return inner.queue.pop().map_or(Popped::Finished, Popped::Event);
+                return inner.pop().map_or(Popped::Finished, Popped::Event);
             }
-            let nothing =
-                || inner.queue.is_empty() && !inner.nudged.load(Ordering::SeqCst) && !inner.finished();
+            let nothing = || inner.is_empty() && !inner.nudged.load(Ordering::SeqCst) && !inner.finished();
             if !inner.not_empty.wait_while(nothing, deadline) {
-                return inner.queue.pop().map_or(Popped::TimedOut, |event| {
-                    inner.not_full.open_one();
-                    Popped::Event(event)
-                });
+                return inner.pop().map_or(Popped::TimedOut, Popped::Event);
             }
         }
     }
@@ -166,9 +199,13 @@ impl Ring {
     /// Takes the oldest event if there is one now.
     #[must_use]
     pub fn try_pop(&self) -> Option<SourceEvent> {
-        let event = self.0.queue.pop()?;
-        self.0.not_full.open_one();
-        Some(event)
+        self.0.pop()
+    }
+
+    /// Takes the oldest event of a source that can't be read again, if there is one now.
+    #[must_use]
+    pub fn try_pop_volatile(&self) -> Option<SourceEvent> {
+        self.0.volatile.pop()
     }
 
     /// Makes a waiting (or the next) [`Ring::pop`] return [`Popped::Nudged`] once the queue is empty: a batch left
@@ -182,7 +219,8 @@ impl Ring {
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
         self.0.credit.stop();
-        self.0.not_full.open_all();
+        self.0.volatile.not_full.open_all();
+        self.0.replayable.not_full.open_all();
         self.0.not_empty.open_all();
     }
 
@@ -198,16 +236,16 @@ impl Ring {
         self.0.credit.used()
     }
 
-    /// Events in the queue.
+    /// Events in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.queue.len()
+        self.0.volatile.queue.len() + self.0.replayable.queue.len()
     }
 
-    /// Is there no event in the queue?
+    /// Is there no event in it?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.queue.is_empty()
+        self.0.is_empty()
     }
 
     /// Where every position that passes is accounted for.
@@ -218,6 +256,14 @@ impl Ring {
 }
 
 impl Inner {
+    fn pop(&self) -> Option<SourceEvent> {
+        self.volatile.pop().or_else(|| self.replayable.pop())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.volatile.queue.is_empty() && self.replayable.queue.is_empty()
+    }
+
     fn finished(&self) -> bool {
         self.stopped.load(Ordering::SeqCst) && self.sources.load(Ordering::SeqCst) == 0
     }
@@ -232,6 +278,7 @@ pub struct SourceHandle(Arc<SourceInner>);
 struct SourceInner {
     ring: Arc<Inner>,
     credit: Arc<SourceCredit>,
+    is_volatile: bool,
 }
 
 impl SourceHandle {
@@ -261,12 +308,12 @@ impl SourceHandle {
     /// [`Stopped`] when the ring is stopped and no slot is free. The event is gone with its credit; a replayable
     /// source reads it again after the restart.
     pub fn push(&self, mut event: SourceEvent) -> Result<(), Stopped> {
-        let ring = &*self.0.ring;
+        let (ring, lane) = (&*self.0.ring, self.lane());
         if let SourceEvent::Block(block) = &mut event {
             block.credit.pushed(ring.tally.read(&block.block));
         }
         loop {
-            match ring.queue.push(event) {
+            match lane.queue.push(event) {
                 Ok(()) => {
                     ring.not_empty.open_one();
                     return Ok(());
@@ -279,8 +326,8 @@ impl SourceHandle {
                 }
                 return Err(Stopped);
             }
-            let full = || ring.queue.is_full() && !ring.stopped.load(Ordering::SeqCst);
-            ring.not_full.wait_while(full, None);
+            let full = || lane.queue.is_full() && !ring.stopped.load(Ordering::SeqCst);
+            lane.not_full.wait_while(full, None);
         }
     }
 
@@ -293,7 +340,7 @@ impl SourceHandle {
         if let SourceEvent::Block(block) = &mut event {
             block.credit.pushed(ring.tally.read(&block.block));
         }
-        match ring.queue.push(event) {
+        match self.lane().queue.push(event) {
             Ok(()) => {
                 ring.not_empty.open_one();
                 Ok(())
@@ -316,7 +363,21 @@ impl SourceHandle {
     /// Would [`SourceHandle::push`] have to wait for a slot now?
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.0.ring.queue.is_full()
+        self.lane().queue.is_full()
+    }
+
+    fn lane(&self) -> &Lane {
+        if self.0.is_volatile {
+            &self.0.ring.volatile
+        } else {
+            &self.0.ring.replayable
+        }
+    }
+
+    /// From 1; what the blocks' permits say too.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.0.credit.number()
     }
 
     /// The name it was made with.

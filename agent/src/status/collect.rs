@@ -49,6 +49,7 @@ impl Reporter {
         let files = (!sources.files.is_empty()).then(|| self.files(&sources.files));
         let journald = sources.journald.as_ref().map(JournaldStatus::view);
         let host_metrics = sources.host_metrics.as_ref().map(HostMetricsStatus::view);
+        let spool = self.vitals.spool();
 
         let mut troubles = Vec::new();
         troubles.extend(unaccounted(&accounts.positions));
@@ -70,6 +71,8 @@ impl Reporter {
                 .checkpoint_trouble()
                 .map(|trouble| format!("checkpoints: {trouble}")),
         );
+        let of_spool = spool.iter().flat_map(|spool| &spool.troubles);
+        troubles.extend(of_spool.map(|trouble| format!("spool: {trouble}")));
         troubles.extend(sources.files.iter().filter_map(|source| source.totals().trouble));
         troubles.extend(file_errors(files.as_ref()));
         let troubled =
@@ -102,6 +105,7 @@ impl Reporter {
             accounts,
             residual_positions: accounts.positions.residual(),
             connection: connection(transport),
+            spool,
             files,
             journald,
             host_metrics,

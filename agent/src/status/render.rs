@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::report::{ConnectionReport, FilesReport, Health, StatusReport};
+use crate::spool::SpoolStatusView;
 use crate::tally::Account;
 
 /// Files that are shown; `--json` has more.
@@ -44,6 +45,9 @@ pub fn render(report: &StatusReport) -> String {
     );
     account(&mut out, "positions", &report.accounts.positions);
     account(&mut out, "records", &report.accounts.records);
+    if let Some(spool) = &report.spool {
+        show_spool(&mut out, spool);
+    }
     if let Some(files) = &report.files {
         show_files(&mut out, files);
     }
@@ -104,6 +108,24 @@ fn connection(out: &mut String, connection: &ConnectionReport, now_ns: i64) {
             connection.in_flight_batches,
             size(connection.in_flight_bytes),
             size(connection.bytes_sent)
+        ),
+    );
+}
+
+fn show_spool(out: &mut String, spool: &SpoolStatusView) {
+    let oldest = spool
+        .oldest_age_ns
+        .map_or_else(String::new, |age| format!(", the oldest {} old", span_ns(age)));
+    line(
+        out,
+        &format!(
+            "spool       {} of {}: {} batches{oldest}, {} more in memory; {} written, {} records dropped",
+            size(spool.bytes),
+            size(spool.bytes_max),
+            spool.batches,
+            spool.batches_in_memory,
+            size(spool.bytes_written),
+            spool.records_dropped
         ),
     );
 }
@@ -311,6 +333,7 @@ mod tests {
                 round_trip_ms: Some(3),
                 ..ConnectionReport::default()
             },
+            spool: None,
             files: Some(FilesReport {
                 followed: 1,
                 skipped_count: 1,

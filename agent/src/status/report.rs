@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sources::host_metrics::HostMetricsStatusView;
 use crate::sources::journald::JournaldStatusView;
+use crate::spool::SpoolStatusView;
 use crate::tally::Accounts;
 
 /// Files in a report; those that are furthest behind come first, and `followed` counts all.
@@ -50,6 +51,8 @@ pub struct StatusReport {
     pub residual_positions: i64,
     /// The connection to the collector.
     pub connection: ConnectionReport,
+    /// The spool, where something is collected that can't be read again.
+    pub spool: Option<SpoolStatusView>,
     /// All file sources together, where there are any.
     pub files: Option<FilesReport>,
     /// journald, where it is collected.

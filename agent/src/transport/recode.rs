@@ -2,6 +2,7 @@
 //! here needs to be fast; pure computation.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use edgelogger_common::block::{Block, ColumnId, ReceiptReason, batch};
@@ -117,6 +118,7 @@ impl Pending {
             }),
             lane: self.batch.lane,
             blocks: parts.iter().map(|part| part.sent.clone()).collect(),
+            in_flight: Arc::clone(&self.batch.in_flight),
         };
         Self {
             batch,
@@ -367,6 +369,7 @@ mod tests {
             payload: plain.into(),
             lane: Lane::Live,
             blocks: vec![sent],
+            in_flight: Arc::default(),
         })
     }
 

@@ -357,6 +357,7 @@ fn batch_of(start: u64, len: usize) -> EncodedBatch {
         payload: Bytes::new(),
         lane: Lane::Live,
         blocks: Vec::new(),
+        in_flight: Arc::default(),
     };
     Pending::from(nothing)
         .remake(

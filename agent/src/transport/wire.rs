@@ -114,6 +114,7 @@ mod tests {
             payload: vec![7; payload_len].into(),
             lane: Lane::Backfill,
             blocks: vec![block; 2],
+            in_flight: std::sync::Arc::default(),
         }
     }
 

@@ -110,6 +110,10 @@ impl Disk for FaultDisk {
         Ok(world.capacity_bytes.saturating_sub(world.tree.used_bytes()))
     }
 
+    fn total_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.0.lock().capacity_bytes)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<DiskLock> {
         let mut world = self.0.lock();
         if world.down {

@@ -84,6 +84,8 @@ pub trait Disk: Send + Sync + Debug {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Bytes that this process could still write below `path`.
     fn available_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Size of the file system that holds `path`, in bytes.
+    fn total_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes the lock file `path` (created when missing); `WouldBlock` when another holds it.
     fn lock(&self, path: &Path) -> io::Result<DiskLock>;
 }

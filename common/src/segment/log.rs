@@ -233,6 +233,13 @@ impl SegmentLog {
         self.shared.first_sequence()
     }
 
+    /// Behind the last sequence of the oldest segment, where there is another one: what [`SegmentLog::drop_before`] takes
+    /// to remove just that one.
+    #[must_use]
+    pub fn oldest_segment_end(&self) -> Option<u64> {
+        self.shared.second_segment()
+    }
+
     /// Each sequence below is durable.
     #[must_use]
     pub fn durable_end(&self) -> u64 {

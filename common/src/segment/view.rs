@@ -134,6 +134,10 @@ impl Shared {
             .map_or(state.durable_end, |span| span.first_sequence)
     }
 
+    pub(super) fn second_segment(&self) -> Option<u64> {
+        Some(self.state.lock().spans.get(1)?.first_sequence)
+    }
+
     pub(super) fn durable_bytes(&self) -> u64 {
         self.state.lock().spans.iter().map(|span| span.bytes).sum()
     }

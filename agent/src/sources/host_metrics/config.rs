@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reader::Reader;
 use super::samples::samples;
+use crate::flow::SpoolPolicy;
 
 /// Between two measurements, unless configured: a minute's peak is seen, and an idle machine stays idle.
 pub const INTERVAL_DEFAULT: HumanDuration = HumanDuration::from_secs(15);
@@ -40,6 +41,8 @@ pub struct HostMetricsConfig {
     pub exclude_interfaces: Vec<String>,
     /// File systems that are left out: globs of mount points.
     pub exclude_mount_points: Vec<String>,
+    /// What happens when the collector is away for so long that the spool is full.
+    pub spool: SpoolPolicy,
 }
 
 impl HostMetricsConfig {
@@ -82,6 +85,7 @@ impl Default for HostMetricsConfig {
                 "/var/lib/kubelet/**",
                 "/snap/**",
             ]),
+            spool: SpoolPolicy::default(),
         }
     }
 }

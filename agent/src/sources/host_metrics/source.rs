@@ -1,9 +1,9 @@
-//! The loop: measure, put in order, hand on; and what an earlier process left open.
+//! The loop: measure, put in order, hand on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgelogger_common::block::{Block, BlockError, MetricBlockBuilder, ReceiptReason};
+use edgelogger_common::block::{Block, BlockError, MetricBlockBuilder};
 use edgelogger_common::clock::Clock;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{Lane, PositionUnit, SourceKind, StreamDescriptor, StreamEndReason};
@@ -15,8 +15,8 @@ use super::reader::Reader;
 use super::samples::samples;
 use super::snapshot::Snapshot;
 use crate::alarm::Alarm;
-use crate::checkpoint::{Checkpoints, StreamState};
-use crate::flow::{Resume, SourceBlock, SourceEvent, StreamClose};
+use crate::checkpoint::Checkpoints;
+use crate::flow::{Resume, SourceBlock, SourceEvent, SpoolPolicy, StreamClose};
 use crate::ring::{CreditPermit, Overflow, SourceHandle, Stopped};
 
 /// Blocks that wait while the ring is full: some five minutes of a usual machine, beside the hour that fits the
@@ -128,7 +128,7 @@ impl HostMetricsSource {
         }
     }
 
-    /// Closes what earlier processes left, and opens this process' stream.
+    /// Opens this process' stream. Those of earlier ones are closed by whoever knows what lies in the spool.
     fn begin(&mut self) -> Result<(), Stopped> {
         let descriptor = StreamDescriptor {
             stream_id: self.stream_id.to_proto(),
@@ -138,11 +138,6 @@ impl HostMetricsSource {
             opened_time_ns: self.clock.wall_ns(),
             ..StreamDescriptor::default()
         };
-        let earlier: Vec<StreamState> = self.checkpoints.streams();
-        let kind = SourceKind::HostMetrics as i32;
-        for state in earlier.iter().filter(|state| state.descriptor.kind == kind) {
-            self.close(state)?;
-        }
         while let Err(error) = self.checkpoints.create(std::slice::from_ref(&descriptor)) {
             let pause = CREATE_PAUSE.as_secs();
             tracing::error!(%error, "no stream for host metrics; tried again in {pause} s");
@@ -157,34 +152,13 @@ impl HostMetricsSource {
         self.ring.push(SourceEvent::Open(Box::new(descriptor)))
     }
 
-    /// Ends the stream of an earlier process: receipts for what is missing below its last acknowledged sample.
-    fn close(&self, state: &StreamState) -> Result<(), Stopped> {
-        let Ok(stream_id) = StreamId::try_from(state.descriptor.stream_id.as_ref()) else {
-            return Ok(());
-        };
-        let size = state.acked.end().unwrap_or(0).max(state.acked_upto);
-        for hole in state.acked.missing_in(state.acked_upto..size) {
-            let len = hole.end - hole.start;
-            let block = Block::receipt(
-                stream_id,
-                true,
-                hole.start,
-                hole.end,
-                ReceiptReason::Crashed,
-                len,
-                true,
-            );
-            self.ring.push(event(block))?;
-        }
-        self.ring.push(SourceEvent::End(StreamClose {
-            stream_id,
-            size,
-            exact: false,
-            reason: StreamEndReason::ProcessRestarted,
-        }))
-    }
-
     fn measure(&mut self) {
+        if self.config.spool == SpoolPolicy::Block && !self.overflow.is_empty() {
+            self.overflow.drain_into(&self.ring);
+            if !self.overflow.is_empty() {
+                return;
+            }
+        }
         let now = self.reader.measure(&*self.clock);
         let rows = samples(&now, self.before.as_ref(), &self.config);
         self.before = Some(now);
@@ -244,7 +218,6 @@ mod tests {
     use edgelogger_common::disk::OsDisk;
 
     use super::*;
-    use crate::flow::SentBlock;
     use crate::ring::{Popped, Ring, RingLimits};
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -262,7 +235,7 @@ mod tests {
             let clock = Arc::new(SystemClock::new());
             let checkpoints = Checkpoints::open(Arc::new(OsDisk), dir, clock.clone()).unwrap();
             let alarm = Alarm::new().unwrap();
-            let handle = ring.source("host", 0);
+            let handle = ring.volatile_source("host", 0);
             let config = HostMetricsConfig::default();
             let source =
                 HostMetricsSource::new(config, handle, checkpoints.clone(), clock, alarm.clone()).unwrap();
@@ -294,17 +267,6 @@ mod tests {
         }
     }
 
-    fn ack(checkpoints: &Checkpoints, stream_id: StreamId, start: u64, end: u64) {
-        let record_count = u32::try_from(end - start).unwrap();
-        checkpoints.acked(&SentBlock {
-            stream_id,
-            start,
-            end,
-            record_count,
-            resume: Resume::Nowhere,
-        });
-    }
-
     #[test]
     fn a_process_opens_a_stream_measures_and_ends_it_exactly() {
         let dir = tempfile::tempdir().unwrap();
@@ -322,44 +284,5 @@ mod tests {
             panic!("expected the end, got {rest:?}")
         };
         assert_eq!((end.size, end.exact), (block.block.header.end, true));
-    }
-
-    #[test]
-    fn the_stream_of_a_process_that_crashed_is_closed_with_honest_receipts() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = Run::start(dir.path());
-        let SourceEvent::Open(descriptor) = run.next() else {
-            panic!("expected a stream")
-        };
-        let id = StreamId::try_from(descriptor.stream_id.as_ref()).unwrap();
-        ack(&run.checkpoints, id, 0, 10);
-        ack(&run.checkpoints, id, 15, 20);
-        // Its end never reached the collector.
-        run.stop();
-
-        let run = Run::start(dir.path());
-        let SourceEvent::Block(receipt) = run.next() else {
-            panic!("expected a receipt")
-        };
-        assert_eq!(
-            (receipt.block.header.stream_id, receipt.block.header.range()),
-            (id, 10..15)
-        );
-        assert_eq!(
-            receipt.block.receipts().unwrap()[0].reason,
-            ReceiptReason::Crashed
-        );
-        let SourceEvent::End(end) = run.next() else {
-            panic!("expected its end")
-        };
-        let expected = StreamClose {
-            stream_id: id,
-            size: 20,
-            exact: false,
-            reason: StreamEndReason::ProcessRestarted,
-        };
-        assert_eq!(end, expected);
-        assert!(matches!(run.next(), SourceEvent::Open(_)));
-        run.stop();
     }
 }

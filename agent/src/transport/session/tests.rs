@@ -65,6 +65,7 @@ fn batch_of(blocks: &[(u8, u64, u64)], bad: &[usize]) -> EncodedBatch {
         payload: Bytes::new(),
         lane: Lane::Live,
         blocks: Vec::new(),
+        in_flight: std::sync::Arc::default(),
     };
     Pending::from(nothing).remake(&parts, Codec::Lz4).batch
 }

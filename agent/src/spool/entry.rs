@@ -1,0 +1,249 @@
+//! What a frame of the spool holds, to bytes and back. docs/formats/spool.md.
+
+use bytes::Bytes;
+use edgelogger_common::block::{Block, BlockKind, ReceiptReason};
+use edgelogger_common::codec::sha256;
+use edgelogger_common::stream::StreamId;
+use edgelogger_proto::v1::{Batch, Range, SpoolBlock, SpoolEntry, SpoolStream, StreamEnd, spool_entry::Body};
+use prost::Message;
+
+use crate::checkpoint::StreamState;
+use crate::flow::{EncodedBatch, Resume, SentBlock, StreamClose};
+use crate::tally::{Amount, Amounts, amounts};
+
+/// Ranges of a stream that an entry tells as acked; a stream has one or two.
+const ACKED_RANGES_MAX: usize = 16;
+
+/// What must be known of a block without opening it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockNote {
+    /// Its stream.
+    pub stream_id: StreamId,
+    /// First position.
+    pub start: u64,
+    /// Position after the last.
+    pub end: u64,
+    /// Records in it.
+    pub record_count: u32,
+    /// Positions count records, not bytes.
+    pub counts_records: bool,
+    /// Of a block that is one receipt.
+    pub reason: Option<ReceiptReason>,
+    /// Of a block that has receipts.
+    pub with_receipts: Option<Box<Amounts>>,
+}
+
+impl BlockNote {
+    /// Of a block.
+    #[must_use]
+    pub fn of(block: &Block) -> Self {
+        let header = &block.header;
+        let receipts = block.receipts().unwrap_or_default();
+        let reason = match &receipts[..] {
+            [only] if header.kind == BlockKind::Receipt => Some(only.reason),
+            _ => None,
+        };
+        Self {
+            stream_id: header.stream_id,
+            start: header.start,
+            end: header.end,
+            record_count: header.record_count,
+            counts_records: header.counts_records,
+            reason,
+            with_receipts: (!receipts.is_empty()).then(|| Box::new(amounts(block))),
+        }
+    }
+
+    /// Positions and records, receipts included.
+    #[must_use]
+    pub fn amounts(&self) -> Amounts {
+        let all = |all| Amount {
+            all,
+            ..Amount::default()
+        };
+        self.with_receipts.as_deref().copied().unwrap_or(Amounts {
+            positions: all(self.end - self.start),
+            records: all(u64::from(self.record_count)),
+        })
+    }
+
+    /// As the transport knows it.
+    #[must_use]
+    pub fn sent(&self) -> SentBlock {
+        SentBlock {
+            stream_id: self.stream_id,
+            start: self.start,
+            end: self.end,
+            record_count: self.record_count,
+            resume: Resume::Nowhere,
+        }
+    }
+
+    fn to_proto(&self) -> SpoolBlock {
+        let Amounts { positions, records } = self.with_receipts.as_deref().copied().unwrap_or_default();
+        SpoolBlock {
+            stream_id: self.stream_id.to_proto(),
+            start: self.start,
+            end: self.end,
+            record_count: self.record_count,
+            receipt_reason: self.reason.map_or(0, |reason| u32::from(reason as u8)),
+            dropped_positions: positions.dropped,
+            lost_positions: positions.lost,
+            dropped_records: records.dropped,
+            lost_records: records.lost,
+            counts_records: self.counts_records,
+        }
+    }
+
+    fn read(block: &SpoolBlock) -> Option<Self> {
+        let stream_id = StreamId::try_from(&block.stream_id[..]).ok()?;
+        let len = block.end.checked_sub(block.start).filter(|len| *len > 0)?;
+        let records = u64::from(block.record_count);
+        let amounts = Amounts {
+            positions: Amount {
+                all: len,
+                dropped: block.dropped_positions,
+                lost: block.lost_positions,
+            },
+            records: Amount {
+                all: records.checked_add(block.dropped_records.checked_add(block.lost_records)?)?,
+                dropped: block.dropped_records,
+                lost: block.lost_records,
+            },
+        };
+        if block.dropped_positions.checked_add(block.lost_positions)? > len {
+            return None;
+        }
+        let has_receipts = block.dropped_positions + block.lost_positions > 0;
+        Some(Self {
+            stream_id,
+            start: block.start,
+            end: block.end,
+            record_count: block.record_count,
+            counts_records: block.counts_records,
+            reason: u8::try_from(block.receipt_reason)
+                .ok()
+                .and_then(|reason| ReceiptReason::try_from(reason).ok()),
+            with_receipts: has_receipts.then(|| Box::new(amounts)),
+        })
+    }
+}
+
+/// What a frame was found to hold.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Wall clock when it was written.
+    pub written_ns: i64,
+    /// The streams it speaks of.
+    pub streams: Vec<SpoolStream>,
+    /// The batch or the end.
+    pub content: Content,
+}
+
+/// Of an entry.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A batch, checked against its hash.
+    Batch(Batch, Vec<BlockNote>),
+    /// Where a stream ends.
+    End(StreamClose),
+}
+
+/// Why the content of a good frame can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Not an entry.
+    #[error("not an entry of the spool: {0}")]
+    Malformed(String),
+    /// The payload is not what the encoder hashed.
+    #[error("SHA-256 of the batch is not the one it carries")]
+    Checksum,
+}
+
+/// The bytes of a batch's entry.
+pub fn batch(
+    batch: &EncodedBatch,
+    notes: &[BlockNote],
+    streams: Vec<SpoolStream>,
+    written_time_ns: i64,
+) -> Vec<u8> {
+    let body = Batch {
+        sequence: 0,
+        codec: batch.codec.into(),
+        decompressed_len: batch.decompressed_len,
+        block_count: u32::try_from(notes.len()).unwrap_or(u32::MAX),
+        record_count: batch.record_count,
+        sha256: Bytes::copy_from_slice(&batch.sha256),
+        payload: batch.payload.clone(),
+        lane: batch.lane.into(),
+    };
+    let entry = SpoolEntry {
+        written_time_ns,
+        streams,
+        blocks: notes.iter().map(BlockNote::to_proto).collect(),
+        body: Some(Body::Batch(body)),
+    };
+    entry.encode_to_vec()
+}
+
+/// The bytes of an end's entry.
+pub fn end(close: &StreamClose, streams: Vec<SpoolStream>, written_time_ns: i64) -> Vec<u8> {
+    let body = StreamEnd {
+        sequence: 0,
+        stream_id: close.stream_id.to_proto(),
+        size: close.size,
+        exact: close.exact,
+        reason: close.reason.into(),
+    };
+    let entry = SpoolEntry {
+        written_time_ns,
+        streams,
+        blocks: Vec::new(),
+        body: Some(Body::StreamEnd(body)),
+    };
+    entry.encode_to_vec()
+}
+
+/// What is told of a stream in an entry.
+pub fn stream(state: StreamState) -> SpoolStream {
+    let acked = state.acked.iter().take(ACKED_RANGES_MAX).map(|range| Range {
+        start: range.start,
+        end: range.end,
+    });
+    SpoolStream {
+        acked: acked.collect(),
+        descriptor: Some(state.descriptor),
+    }
+}
+
+/// Reads an entry, and checks the batch against its hash.
+///
+/// # Errors
+/// Bytes that are none.
+pub fn read(payload: Bytes) -> Result<Entry, EntryError> {
+    let malformed = |what: &str| EntryError::Malformed(what.to_owned());
+    let entry = SpoolEntry::decode(payload).map_err(|error| EntryError::Malformed(error.to_string()))?;
+    let content = match entry.body {
+        Some(Body::Batch(batch)) => {
+            if sha256(&batch.payload).as_slice() != batch.sha256 {
+                return Err(EntryError::Checksum);
+            }
+            let notes: Option<Vec<BlockNote>> = entry.blocks.iter().map(BlockNote::read).collect();
+            let notes = notes.ok_or_else(|| malformed("a block without a range"))?;
+            Content::Batch(batch, notes)
+        }
+        Some(Body::StreamEnd(end)) => Content::End(StreamClose {
+            stream_id: StreamId::try_from(&end.stream_id[..])
+                .map_err(|_| malformed("an end without a stream"))?,
+            size: end.size,
+            exact: end.exact,
+            reason: end.reason(),
+        }),
+        None => return Err(malformed("neither a batch nor an end")),
+    };
+    Ok(Entry {
+        written_ns: entry.written_time_ns,
+        streams: entry.streams,
+        content,
+    })
+}
