@@ -114,7 +114,7 @@ impl Reporter {
 
     fn files(&self, sources: &[FileSourceStatus]) -> FilesReport {
         let mut all: Vec<FileStatus> = sources.iter().flat_map(FileSourceStatus::files).collect();
-        let behind = |file: &FileStatus| file.size.saturating_sub(file.read);
+        let behind = |file: &FileStatus| file.size.saturating_sub(file.read) + file.backlog;
         let mut skipped: Vec<_> = sources.iter().flat_map(FileSourceStatus::skipped).collect();
         let (followed, skipped_count) = (all.len(), skipped.len());
         let behind_bytes = all.iter().map(behind).sum();
@@ -157,7 +157,7 @@ impl Reporter {
                 FileState::Deleted => "deleted",
             }
             .to_owned(),
-            read: file.read,
+            read: file.read.saturating_sub(file.backlog),
             size: file.size,
             error: file.error,
         }
