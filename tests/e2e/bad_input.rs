@@ -173,6 +173,19 @@ fn a_full_disk_under_the_collector_loses_nothing_and_says_so() {
             Err(format!("{text}\n{}", stack.said()))
         }
     });
+    wait_for("the agent's status says that nothing is taken", || {
+        let status = Command::new(program("edgelogger-agent"))
+            .args(["status", "--state-dir"])
+            .arg(stack.state_dir())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        if text.contains("the collector takes nothing now") && status.status.code() == Some(4) {
+            Ok(())
+        } else {
+            Err(format!("{text} {status:?}"))
+        }
+    });
     fs::remove_file(&ballast).unwrap();
     expect_exactly(&stack, "run", 20_000);
     assert_eq!(
