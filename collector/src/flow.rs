@@ -207,6 +207,8 @@ pub struct SinkProgress {
     pub hold: Hold,
     /// Everything below this sequence is durable in the sink.
     pub durable_cursor: AtomicU64,
+    /// Everything below this sequence is durable in it twice. The log keeps the rest while it has room.
+    pub held_cursor: AtomicU64,
     /// The next sequence it reads.
     pub cursor: AtomicU64,
     /// What it did since the start of the process, from one moment.
@@ -236,6 +238,7 @@ impl SinkProgress {
             name,
             hold,
             durable_cursor: AtomicU64::new(cursor),
+            held_cursor: AtomicU64::new(cursor),
             cursor: AtomicU64::new(cursor),
             counts: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -251,8 +254,9 @@ impl SinkProgress {
         counts.dead_lettered += counted.dead_lettered;
     }
 
-    /// Both cursors.
-    pub fn set(&self, cursor: u64, durable_cursor: u64) {
+    /// All cursors.
+    pub fn set(&self, cursor: u64, durable_cursor: u64, held_cursor: u64) {
+        self.held_cursor.store(held_cursor, Ordering::Relaxed);
         self.cursor.store(cursor, Ordering::Relaxed);
         self.durable_cursor.store(durable_cursor, Ordering::Relaxed);
     }

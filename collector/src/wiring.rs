@@ -318,7 +318,7 @@ fn prepare_sinks(
     health: &Arc<Health>,
 ) -> Result<Vec<PreparedSink>, StartError> {
     let end = view.durable_end();
-    if store.cursor() == 0 && config.store.start == Start::Now {
+    if store.cursor() == 0 && config.store.start == Start::Now && !store.is_stopped() {
         store.step_over(&Missed {
             entries: 1..end,
             kind: LogGapKind::Skipped,
@@ -335,7 +335,7 @@ fn prepare_sinks(
         OnLogFull::Skip => Hold::UntilFull,
     };
     let progress = SinkProgress::new("store", hold, store.cursor());
-    progress.set(store.cursor(), store.durable_cursor());
+    progress.set(store.cursor(), store.durable_cursor(), store.held_cursor());
     let sink = StoreSink::new(Arc::clone(store), Arc::clone(health))?;
     let mut sinks: Vec<PreparedSink> = vec![(Box::new(sink), progress)];
     if config.console.enabled {

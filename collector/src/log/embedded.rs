@@ -436,7 +436,12 @@ impl Writer {
             Hold::Never => false,
         });
         let end = self.log.durable_end();
-        let needed = held.map(|sink| sink.durable_cursor.load(Ordering::Relaxed)).min();
+        // A log that is full does not wait for second copies.
+        let needed_by = |sink: &Arc<SinkProgress>| match is_full {
+            true => sink.durable_cursor.load(Ordering::Relaxed),
+            false => sink.held_cursor.load(Ordering::Relaxed),
+        };
+        let needed = held.map(needed_by).min();
         // Without anyone to wait for, everything is kept that fits.
         let Some(needed) = needed.or(is_full.then_some(end)) else {
             return Ok(());

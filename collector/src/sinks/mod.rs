@@ -67,6 +67,10 @@ pub trait Sink: Send {
     fn cursor(&self) -> u64;
     /// Everything below is durable in it.
     fn durable_cursor(&self) -> u64;
+    /// Everything below is durable in it twice.
+    fn held_cursor(&self) -> u64 {
+        self.durable_cursor()
+    }
     /// Takes one entry. One below the cursor changes nothing.
     ///
     /// # Errors

@@ -362,7 +362,8 @@ impl Work {
 
     fn tell_progress(&self) {
         let sink = &self.runner.sink;
-        self.runner.progress.set(sink.cursor(), sink.durable_cursor());
+        let progress = &self.runner.progress;
+        progress.set(sink.cursor(), sink.durable_cursor(), sink.held_cursor());
     }
 
     /// Sleeps, unless told to stop.

@@ -50,6 +50,10 @@ impl Sink for StoreSink {
         self.store.durable_cursor()
     }
 
+    fn held_cursor(&self) -> u64 {
+        self.store.held_cursor()
+    }
+
     fn apply(&mut self, sequence: u64, entry: &LogEntry) -> Result<Outcome, SinkError> {
         let applied = self
             .store
@@ -74,6 +78,9 @@ impl Sink for StoreSink {
 
     fn finish(&mut self) -> Result<(), SinkError> {
         self.flusher.stop();
+        if self.store.is_stopped() {
+            return Ok(());
+        }
         self.store.flush().map(|_| ()).map_err(|error| sink_error(&error))
     }
 }

@@ -27,7 +27,7 @@ use crate::error::{QueryError, StoreError};
 use crate::flush::{Frozen, hex, write_files, write_new_manifest};
 use crate::live_file::LiveFile;
 use crate::log_gap::{self, LogGap, LogGapKind};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Found, Manifest};
 use crate::options::StoreOptions;
 use crate::query::{Engine, LogPage, LogQuery, SqlLimits, SqlResult};
 use crate::recent::Generation;
@@ -75,6 +75,10 @@ pub struct EmbeddedStore {
     flushing: Mutex<Flushing>,
     published: Published,
     durable_cursor: AtomicU64,
+    /// The cursor of the manifest before: the log keeps what that one does not have.
+    held_cursor: AtomicU64,
+    /// Why nothing is applied and nothing written: there is no manifest that can be used.
+    stopped: Option<Arc<StoreError>>,
     problems: Mutex<Problems>,
     engine: Engine,
     _lock: DiskLock,
@@ -128,24 +132,38 @@ struct Problems {
 }
 
 impl EmbeddedStore {
-    /// Opens a store, or makes one: reads the manifest and removes files that it does not name.
+    /// Opens a store, or makes one: reads the manifest and removes files that it does not name. Where no manifest can be
+    /// used the store stands still: nothing is applied, written or removed, and the status says why.
     ///
     /// # Errors
-    /// The directory cannot be used, is in use, or has a manifest that is damaged or of a newer version.
+    /// The directory cannot be used, or is in use.
     pub fn open(options: StoreOptions) -> Result<Arc<Self>, StoreError> {
         let (disk, files_dir) = (&*options.disk, options.dir.join(FILES_DIR));
         create_dir_all_durable(disk, &files_dir)?;
         let lock_path = options.dir.join(LOCK_NAME);
         let lock = disk.lock(&lock_path).at("lock", &lock_path)?;
-        let manifest = manifest::read(disk, &options.dir)?.unwrap_or_default();
-        remove_orphans(&options, &files_dir, &manifest)?;
         let mut problems = Problems::default();
+        let (found, stopped) = match manifest::read(disk, &options.dir) {
+            Ok(found) => (found, None),
+            Err(error @ (StoreError::Manifest { .. } | StoreError::ManifestVersion { .. })) => {
+                let stopped = Arc::new(error);
+                let said = StoreError::Stopped(Arc::clone(&stopped));
+                problems.opening.push(said.to_string());
+                (Found::default(), Some(stopped))
+            }
+            Err(error) => return Err(error),
+        };
+        if stopped.is_none() {
+            put_orphans_away(&options, &files_dir, &found, &mut problems)?;
+        }
+        let Found {
+            manifest,
+            streams,
+            previous_cursor,
+            ..
+        } = found;
         let cursor = starting_cursor(&options, &manifest, &mut problems);
         let (live, missing) = find_files(&options, &files_dir, manifest.files, &mut problems);
-        let streams = Streams::from_records(manifest.streams).map_err(|problem| StoreError::Manifest {
-            path: manifest::manifest_path(&options.dir),
-            problem,
-        })?;
         let published = Published::default();
         published.cursor.store(cursor, Ordering::Release);
         published.streams.store(streams.len() as u64, Ordering::Relaxed);
@@ -180,6 +198,8 @@ impl EmbeddedStore {
                 frozen: None,
             }),
             durable_cursor: AtomicU64::new(cursor),
+            held_cursor: AtomicU64::new(previous_cursor.map_or(cursor, |previous| previous.min(cursor))),
+            stopped,
             problems: Mutex::new(problems),
             engine: Engine::start(&options)?,
             _lock: lock,
@@ -197,12 +217,31 @@ impl EmbeddedStore {
         self.durable_cursor.load(Ordering::Acquire)
     }
 
+    /// Entries below it are also in the manifest before; the log keeps the others while it has room, so that a damaged
+    /// manifest costs nothing.
+    pub fn held_cursor(&self) -> u64 {
+        self.held_cursor.load(Ordering::Acquire)
+    }
+
+    /// Does the store stand still, because there is no manifest that can be used?
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    fn check_running(&self) -> Result<(), StoreError> {
+        match &self.stopped {
+            Some(why) => Err(StoreError::Stopped(Arc::clone(why))),
+            None => Ok(()),
+        }
+    }
+
     /// Applies one entry: its rows can be queried when this returns. An entry below the cursor changes nothing. Blocks
     /// for a flush when memory is full.
     ///
     /// # Errors
     /// [`StoreError::remedy`] says what to do; nothing has changed.
     pub fn apply(&self, sequence: u64, entry: &LogEntry) -> Result<Applied, StoreError> {
+        self.check_running()?;
         self.make_room()?;
         let mut writer = self.writer.lock();
         if sequence < writer.cursor {
@@ -232,7 +271,7 @@ impl EmbeddedStore {
     /// Goes on behind an entry of which nothing is missed.
     pub fn skip(&self, sequence: u64) {
         let mut writer = self.writer.lock();
-        if sequence >= writer.cursor {
+        if sequence >= writer.cursor && !self.is_stopped() {
             self.advance(&mut writer, sequence);
         }
     }
@@ -241,7 +280,7 @@ impl EmbeddedStore {
     pub fn step_over(&self, missed: &Missed<'_>) {
         let mut writer = self.writer.lock();
         let last = missed.entries.end.saturating_sub(1);
-        if missed.entries.is_empty() || last < writer.cursor {
+        if missed.entries.is_empty() || last < writer.cursor || self.is_stopped() {
             return;
         }
         let noted_ms = self.options.clock.wall_ns().div_euclid(1_000_000);
@@ -320,6 +359,7 @@ impl EmbeddedStore {
     /// # Errors
     /// The disk failed: the rows stay in memory and can be queried; try again.
     pub fn flush(&self) -> Result<Flushed, StoreError> {
+        self.check_running()?;
         let mut flushing = self.flushing.lock();
         let mut total = Flushed::default();
         // What an earlier attempt left, then what has come in since.
@@ -398,7 +438,8 @@ impl EmbeddedStore {
         visible.frozen = None;
         visible.files = Arc::new(files);
         drop(visible);
-        self.durable_cursor.store(cursor, Ordering::Release);
+        let before = self.durable_cursor.swap(cursor, Ordering::AcqRel);
+        self.held_cursor.store(before, Ordering::Release);
         self.problems.lock().last_flush_ns = Some(self.options.clock.wall_ns());
         Ok(flushed)
     }
@@ -505,15 +546,41 @@ impl std::fmt::Debug for EmbeddedStore {
     }
 }
 
-/// Files that no manifest names: a crash came between them and their manifest. Their rows are in the log.
-fn remove_orphans(options: &StoreOptions, files_dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    let named: HashSet<&str> = manifest.files.iter().map(|entry| entry.name.as_str()).collect();
+/// What a file gets behind its name that the damaged manifest may have named.
+const ORPHAN_SUFFIX: &str = "orphan";
+
+/// Files that no manifest names: a crash came between them and their manifest. Their rows are in the log. Where a manifest
+/// was damaged it may have named them: then they are kept under another name, should the log not have all of it any more.
+fn put_orphans_away(
+    options: &StoreOptions,
+    files_dir: &Path,
+    found: &Found,
+    problems: &mut Problems,
+) -> Result<(), StoreError> {
+    let files = found.manifest.files.iter().map(|entry| &entry.name);
+    let named: HashSet<&String> = files.chain(&found.previous_files).collect();
+    let mut kept = 0;
     for name in options.disk.list_files(files_dir).at("list", files_dir)? {
-        if !named.contains(name.as_str()) && is_ours(&name) {
-            let path = files_dir.join(&name);
+        if named.contains(&name) || !is_ours(&name) {
+            continue;
+        }
+        let path = files_dir.join(&name);
+        if found.fallen_back.is_some() {
+            let aside = files_dir.join(format!("{name}.{ORPHAN_SUFFIX}"));
+            options.disk.rename(&path, &aside).at("rename", &path)?;
+            kept += 1;
+        } else {
             options.disk.remove_file(&path).at("remove", &path)?;
             tracing::info!(path = %path.display(), "removed a file of a flush that did not finish");
         }
+    }
+    if let Some(problem) = &found.fallen_back {
+        problems.opening.push(format!(
+            "{problem}. The manifest before it is in force, and the log is replayed from entry {}. The damaged one is kept \
+             as manifest.damaged, and {kept} files that it may have named as files/*.{ORPHAN_SUFFIX}; remove them when \
+             `edgelogger-collector ledger` shows no gap",
+            found.manifest.cursor
+        ));
     }
     // The number of a removed file may come again: its removal must not come after.
     Ok(options.disk.sync_dir(files_dir).at("sync directory", files_dir)?)

@@ -55,8 +55,8 @@ pub enum StoreError {
     },
     /// The manifest is there and can't be used.
     #[error(
-        "the manifest {} cannot be used: {problem}; restore it from a backup, or move the store's directory away \
-         to begin anew from what the log still holds",
+        "the manifest {} cannot be used: {problem}; restore it or manifest.previous from a backup, or move the \
+         store's directory away to begin anew from what the log still holds",
         path.display()
     )]
     Manifest {
@@ -75,6 +75,11 @@ pub enum StoreError {
         /// The newest version that is known here.
         known: u64,
     },
+    /// The store stands still since it was opened.
+    #[error(
+        "the store stands still, agents are served and the log keeps what comes while it has room: {0}; then restart"
+    )]
+    Stopped(std::sync::Arc<StoreError>),
     /// Columns that do not fit their schema: an error in this program.
     #[error("rows could not be put into columns: {0}; this is an error in EdgeLogger, please report it")]
     Columns(#[from] ArrowError),
@@ -93,6 +98,7 @@ impl StoreError {
             Self::UnknownKind { .. }
             | Self::Manifest { .. }
             | Self::ManifestVersion { .. }
+            | Self::Stopped(_)
             | Self::Columns(_)
             | Self::Engine(_) => Remedy::Stop,
         }

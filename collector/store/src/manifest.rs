@@ -6,23 +6,29 @@
 //! ```
 //!
 //! The first line tells version, CRC32C and length of what follows, so that a newer one is recognised before it is
-//! read. It is replaced by write-new, fsync, rename, fsync of the directory, and never changed in place. Ranges are
+//! read. It is replaced by write-new, fsync, rename, fsync of the directory, and never changed in place; the one before
+//! it stays as `manifest.previous`. When the newest can't be read the store goes back to that one, and the log, which
+//! keeps what it does not have, is replayed from its cursor. Ranges are
 //! pairs of numbers, each the difference to the one before, so a stream without holes costs two short numbers.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use edgelogger_common::disk::{At, Disk, atomic_replace, read_file};
+use edgelogger_common::disk::{At, Disk, atomic_rotate, read_file};
 use edgelogger_common::stamped::{StampError, stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::log_gap::LogGap;
 use crate::schema::Table;
-use crate::streams::StreamRecord;
+use crate::streams::{StreamRecord, Streams};
 
 /// The file's name in the store's directory.
 pub const MANIFEST_NAME: &str = "manifest";
+/// The one before it.
+pub const PREVIOUS_NAME: &str = "manifest.previous";
+/// One that could not be read, for a person to look at.
+const DAMAGED_NAME: &str = "manifest.damaged";
 /// The version this build writes, and the newest it reads.
 pub const MANIFEST_VERSION: u64 = 1;
 /// A manifest of a million streams comes to some 200 MB.
@@ -79,19 +85,94 @@ pub fn manifest_path(dir: &Path) -> PathBuf {
     dir.join(MANIFEST_NAME)
 }
 
-/// The manifest of a store, or `None` where there is none yet. What is returned is durable: a rename that a crash kept
-/// from the medium is synced first.
-pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, StoreError> {
-    let path = manifest_path(dir);
+/// What a store is opened with.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The manifest in force; empty where there was none.
+    pub manifest: Manifest,
+    /// Its streams.
+    pub streams: Streams,
+    /// Files that only the one before it names. They stay until it goes.
+    pub previous_files: Vec<String>,
+    /// The cursor of the one before it: from there the log is replayed should this one be damaged.
+    pub previous_cursor: Option<u64>,
+    /// Why the newest could not be used, where the one before it is in force.
+    pub fallen_back: Option<String>,
+}
+
+/// The manifest of a store. What is returned is durable: a rename that a crash kept from the medium is synced first.
+///
+/// # Errors
+/// The disk fails, or there is no manifest that can be used and there was one.
+pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Found, StoreError> {
     disk.sync_dir(dir).at("sync directory", dir)?;
-    match read_file(disk, &path, MANIFEST_BYTES_MAX) {
-        Ok(bytes) => parse(&path, &bytes).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+    let previous_path = dir.join(PREVIOUS_NAME);
+    let newest = read_one(disk, &manifest_path(dir));
+    let previous = read_one(disk, &previous_path);
+    match (newest, previous) {
+        (Ok(Some((manifest, streams))), previous) => {
+            // What is wrong with the second copy matters only to whoever needs it.
+            let previous = previous.ok().flatten();
+            Ok(Found {
+                previous_cursor: previous.as_ref().map(|(previous, _)| previous.cursor),
+                previous_files: previous.map_or_else(Vec::new, |(previous, _)| names(&previous)),
+                manifest,
+                streams,
+                fallen_back: None,
+            })
+        }
+        (Ok(None), Ok(None)) => Ok(Found::default()),
+        // A crash came between the two renames.
+        (Ok(None), previous) => previous.map(|previous| found(previous, None)),
+        (Err(error), Ok(previous @ Some(_))) if is_damage(&error) => {
+            let damaged = dir.join(DAMAGED_NAME);
+            // It must not become the second copy.
+            disk.rename(&manifest_path(dir), &damaged)
+                .at("rename", &damaged)?;
+            disk.sync_dir(dir).at("sync directory", dir)?;
+            Ok(found(previous, Some(error.to_string())))
+        }
+        (Err(error), _) => Err(error),
     }
 }
 
-/// Replaces the manifest, durably.
+fn found(previous: Option<(Manifest, Streams)>, fallen_back: Option<String>) -> Found {
+    let (manifest, streams) = previous.unwrap_or_default();
+    Found {
+        manifest,
+        streams,
+        fallen_back,
+        ..Found::default()
+    }
+}
+
+fn names(manifest: &Manifest) -> Vec<String> {
+    manifest.files.iter().map(|file| file.name.clone()).collect()
+}
+
+/// Not one of a newer version: that has to be read by a newer collector, or its work would be undone. Not a disk that
+/// fails for the moment.
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Manifest { .. } => true,
+        StoreError::Disk(error) => error.is_of_the_medium(),
+        _ => false,
+    }
+}
+
+fn read_one(disk: &dyn Disk, path: &Path) -> Result<Option<(Manifest, Streams)>, StoreError> {
+    let bytes = match read_file(disk, path, MANIFEST_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut manifest = parse(path, &bytes)?;
+    let records = std::mem::take(&mut manifest.streams);
+    let streams = Streams::from_records(records).map_err(|problem| unusable(path, problem))?;
+    Ok(Some((manifest, streams)))
+}
+
+/// Replaces the manifest, durably; the one before it stays beside it.
 pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     let path = manifest_path(dir);
     let body = serde_json::to_vec(manifest).map_err(|error| unusable(&path, error.to_string()))?;
@@ -104,7 +185,7 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
         return Err(unusable(&path, problem));
     }
     let bytes = stamp(MAGIC, MANIFEST_VERSION, &body);
-    Ok(atomic_replace(disk, &path, &bytes)?)
+    Ok(atomic_rotate(disk, &path, &dir.join(PREVIOUS_NAME), &bytes)?)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, StoreError> {
@@ -129,7 +210,7 @@ fn unusable(path: &Path, problem: String) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgelogger_common::disk::FaultDisk;
+    use edgelogger_common::disk::{FaultDisk, atomic_replace};
 
     const DIR: &str = "/store";
 
@@ -143,31 +224,47 @@ mod tests {
         atomic_replace(disk, &manifest_path(DIR.as_ref()), bytes).unwrap();
     }
 
-    #[test]
-    fn a_manifest_reads_back_and_an_absent_one_is_none() {
-        let disk = disk();
-        assert_eq!(read(&disk, DIR.as_ref()).unwrap(), None);
-        let manifest = Manifest {
-            cursor: 7,
+    fn of(cursor: u64) -> Manifest {
+        Manifest {
+            cursor,
             next_file: 3,
             ..Manifest::default()
-        };
-        write(&disk, DIR.as_ref(), &manifest).unwrap();
-        assert_eq!(read(&disk, DIR.as_ref()).unwrap(), Some(manifest));
+        }
+    }
+
+    fn written(cursors: &[u64]) -> FaultDisk {
+        let disk = disk();
+        for cursor in cursors {
+            write(&disk, DIR.as_ref(), &of(*cursor)).unwrap();
+        }
+        disk
+    }
+
+    #[test]
+    fn a_manifest_reads_back_and_an_absent_one_is_empty() {
+        let disk = disk();
+        let found = read(&disk, DIR.as_ref()).unwrap();
+        assert_eq!(
+            (found.manifest, found.previous_cursor),
+            (Manifest::default(), None)
+        );
+        write(&disk, DIR.as_ref(), &of(7)).unwrap();
+        assert_eq!(read(&disk, DIR.as_ref()).unwrap().manifest, of(7));
     }
 
     /// As the first version wrote it.
     #[test]
     fn a_manifest_of_the_first_version_is_read() {
         let disk = disk();
-        let golden = include_bytes!("../tests/golden/manifest_v1");
-        put(&disk, golden);
-        let manifest = read(&disk, DIR.as_ref()).unwrap().unwrap();
+        put(&disk, include_bytes!("../tests/golden/manifest_v1"));
+        let Found {
+            manifest, streams, ..
+        } = read(&disk, DIR.as_ref()).unwrap();
         assert_eq!(
             (manifest.cursor, manifest.next_file, manifest.files.len()),
             (17, 9, 1)
         );
-        let state = &manifest.streams[0].state;
+        let (_, state) = streams.iter().next().unwrap();
         assert_eq!(
             (state.applied(), state.gaps.len(), state.rows),
             (&[0..100, 120..130][..], 1, 7)
@@ -176,8 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_manifest_is_refused_by_its_version_alone() {
-        let disk = disk();
+    fn a_newer_manifest_is_refused_by_its_version_alone_and_never_fallen_back_from() {
+        let disk = written(&[5, 7]);
         put(&disk, b"edgelogger-store-manifest 2 something else\nnot json");
         let error = read(&disk, DIR.as_ref()).unwrap_err();
         assert!(
@@ -194,25 +291,49 @@ mod tests {
     }
 
     #[test]
-    fn every_damaged_byte_of_a_manifest_is_noticed() {
-        let disk = disk();
-        write(
-            &disk,
-            DIR.as_ref(),
-            &Manifest {
-                cursor: 99,
-                ..Manifest::default()
-            },
-        )
-        .unwrap();
-        let good = read_file(&disk, &manifest_path(DIR.as_ref()), 10_000).unwrap();
+    fn with_every_damaged_byte_the_one_before_is_in_force() {
+        let good = read_file(&written(&[5, 99]), &manifest_path(DIR.as_ref()), 10_000).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            put(&disk, &bad);
-            assert!(read(&disk, DIR.as_ref()).is_err(), "byte {at}");
-            put(&disk, &good[..at]);
-            assert!(read(&disk, DIR.as_ref()).is_err(), "cut at {at}");
+            // The version is a digit: it may have become a newer one.
+            let is_version = good[at] == b'1' && at == MAGIC.len() + 1;
+            for bytes in [&bad[..], &good[..at]] {
+                let disk = written(&[5, 99]);
+                put(&disk, bytes);
+                match read(&disk, DIR.as_ref()) {
+                    Ok(found) => assert_eq!((found.manifest, found.fallen_back.is_some()), (of(5), true)),
+                    Err(error) => assert!(is_version, "byte {at}: {error}"),
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_damaged_one_is_kept_and_never_becomes_the_second_copy() {
+        let disk = written(&[5, 7]);
+        put(&disk, b"garbage");
+        read(&disk, DIR.as_ref()).unwrap();
+        assert_eq!(
+            disk.contents(&Path::new(DIR).join(DAMAGED_NAME)).as_deref(),
+            Some(&b"garbage"[..])
+        );
+        write(&disk, DIR.as_ref(), &of(8)).unwrap();
+        let found = read(&disk, DIR.as_ref()).unwrap();
+        assert_eq!((found.manifest, found.previous_cursor), (of(8), Some(5)));
+    }
+
+    #[test]
+    fn without_any_that_can_be_read_it_is_an_error_and_both_stay() {
+        let disk = written(&[5, 7]);
+        for name in [MANIFEST_NAME, PREVIOUS_NAME] {
+            atomic_replace(&disk, &Path::new(DIR).join(name), b"garbage").unwrap();
+        }
+        for _ in 0..2 {
+            let error = read(&disk, DIR.as_ref()).unwrap_err();
+            assert!(matches!(error, StoreError::Manifest { .. }), "{error}");
+        }
+        let names = disk.list_files(DIR.as_ref()).unwrap();
+        assert_eq!(names, [MANIFEST_NAME, PREVIOUS_NAME]);
     }
 }

@@ -7,7 +7,7 @@ use edgelogger_proto::v1::frame::Body;
 use edgelogger_proto::v1::{Heartbeat, StreamHead};
 use rustix::io::Errno;
 
-use crate::client::{Fixture, Session, batch_of, head, lines, wait_for};
+use crate::client::{Fixture, Session, batch_of, head, hello, lines, open, wait_for};
 
 async fn with_disk(disk: &FaultDisk) -> (Fixture, Session) {
     let fixture = Fixture::start_with(|config| {
@@ -118,4 +118,93 @@ async fn heads_that_can_not_be_written_are_told_and_cost_nothing_else() {
     let collector = edgelogger_collector::Collector::start(config).await.unwrap();
     let fixture = Fixture { dir, collector };
     fixture.stored(1).await;
+}
+
+fn damage(dir: &tempfile::TempDir, name: &str) -> Vec<u8> {
+    let path = dir.path().join("data/store").join(name);
+    let intact = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "garbage").unwrap();
+    intact
+}
+
+/// Three lines, each in a manifest of its own.
+async fn three_manifests() -> Fixture {
+    let mut fixture = Fixture::start().await;
+    for number in 0..3u64 {
+        let mut session = fixture.connect().await;
+        session.hello(hello(1, number + 1)).await;
+        session.send(open(1)).await;
+        session
+            .send(Body::Batch(batch_of(2, "none", &[lines(number * 4, "abc\n")])))
+            .await;
+        session.acked(2).await;
+        session.close().await;
+        fixture = restarted(fixture).await;
+    }
+    fixture
+}
+
+async fn restarted(fixture: Fixture) -> Fixture {
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    start_in(dir).await
+}
+
+async fn start_in(dir: tempfile::TempDir) -> Fixture {
+    let config = edgelogger_collector::Config::embedded_in(dir.path().join("data"));
+    let collector = edgelogger_collector::Collector::start(config).await.unwrap();
+    Fixture { dir, collector }
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_of_the_store_heals_by_itself_from_the_one_before_and_the_log() {
+    let fixture = three_manifests().await;
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    damage(&dir, "manifest");
+    let fixture = start_in(dir).await;
+    fixture.stored(3).await;
+    let health = fixture.collector.health().await;
+    assert!(
+        health.problems[0]
+            .what
+            .contains("The manifest before it is in force"),
+        "{:?}",
+        health.problems
+    );
+    let fixture = restarted(fixture).await;
+    fixture.stored(3).await;
+    assert!(fixture.collector.health().await.problems.is_empty());
+}
+
+#[tokio::test]
+async fn without_a_manifest_that_can_be_read_agents_are_served_and_nothing_is_lost() {
+    let fixture = three_manifests().await;
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    let intact = damage(&dir, "manifest");
+    damage(&dir, "manifest.previous");
+    let fixture = start_in(dir).await;
+    let mut session = fixture.ready_as(hello(1, 9)).await.0;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(12, "def\n")])))
+        .await;
+    session.acked(2).await;
+    session.close().await;
+    let health = fixture.collector.health().await;
+    assert!(
+        health
+            .problems
+            .iter()
+            .any(|problem| problem.what.contains("backup")),
+        "{:?}",
+        health.problems
+    );
+    let (status, _) = fixture.get("/readyz").await;
+    assert_eq!(status, 200);
+    let Fixture { dir, collector } = fixture;
+    collector.shutdown().await;
+    std::fs::write(dir.path().join("data/store/manifest"), intact).unwrap();
+    let fixture = start_in(dir).await;
+    fixture.stored(4).await;
 }

@@ -30,6 +30,12 @@ impl DiskError {
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
+
+    /// Did the medium itself fail (EIO)?
+    #[must_use]
+    pub fn is_of_the_medium(&self) -> bool {
+        self.source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    }
 }
 
 /// Gives an `io::Result` its place.

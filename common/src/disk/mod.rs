@@ -36,7 +36,7 @@ pub use poison::Poison;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +150,30 @@ pub fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> Result<Vec<u8>
 /// Whatever fails, with its path; the old content is then still in place (or, if only the last step failed,
 /// the new content without certainty).
 pub fn atomic_replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let new_path = write_new(disk, path, bytes)?;
+    disk.rename(&new_path, path).at("rename", &new_path)?;
+    let dir = parent(path);
+    disk.sync_dir(dir).at("sync directory", dir)
+}
+
+/// As [`atomic_replace`], and what was there stays under another name. After a crash at any moment there are the old bytes
+/// under one of both names, or the new ones under the first and the old ones under the second.
+///
+/// # Errors
+/// As [`atomic_replace`].
+pub fn atomic_rotate(disk: &dyn Disk, path: &Path, previous: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let new_path = write_new(disk, path, bytes)?;
+    match disk.rename(path, previous) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(DiskError::new("rename", path, e)),
+        _ => {}
+    }
+    disk.rename(&new_path, path).at("rename", &new_path)?;
+    let dir = parent(path);
+    disk.sync_dir(dir).at("sync directory", dir)
+}
+
+/// The bytes in a file beside `path`, durable but for its name.
+fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<PathBuf, DiskError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(NEW_SUFFIX);
     let new_path = path.with_file_name(name);
@@ -160,10 +184,7 @@ pub fn atomic_replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), 
     let mut file = disk.create_new(&new_path).at("create", &new_path)?;
     file.append(&[IoSlice::new(bytes)]).at("write", &new_path)?;
     file.sync_data().at("sync", &new_path)?;
-    drop(file);
-    disk.rename(&new_path, path).at("rename", &new_path)?;
-    let dir = parent(path);
-    disk.sync_dir(dir).at("sync directory", dir)
+    Ok(new_path)
 }
 
 /// What [`atomic_replace`] appends to a name while it writes.

@@ -163,3 +163,78 @@ fn a_store_is_open_once() {
     let error = EmbeddedStore::open(options(disk)).unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
 }
+
+fn damage(disk: &FaultDisk, name: &str) {
+    disk.corrupt(&std::path::Path::new("/store").join(name), |bytes| {
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+    });
+}
+
+#[test]
+fn a_damaged_manifest_costs_nothing_while_the_log_has_what_the_one_before_does_not() {
+    let disk = FaultDisk::new(1);
+    let store = run(&disk, &log()).unwrap();
+    let held = store.held_cursor();
+    assert!(held < store.durable_cursor(), "the log keeps one flush more");
+    drop(store);
+    damage(&disk, "manifest");
+    disk.restart();
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    assert_eq!(store.cursor(), held, "what the log keeps is enough");
+    let problems = super::common::block_on(store.status()).unwrap().problems;
+    assert!(
+        problems.len() == 1 && problems[0].contains("The manifest before it is in force"),
+        "{problems:?}"
+    );
+    drop(store);
+    // Of the log only what is kept.
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    for (entry, sequence) in log().iter().zip(0u64..).skip(usize::try_from(held).unwrap()) {
+        store.apply(sequence, entry).unwrap();
+    }
+    store.flush().unwrap();
+    assert_eq!(sql_texts(&store, COUNT), ["12|12|120"]);
+    drop(store);
+    disk.restart();
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    assert_eq!(sql_texts(&store, COUNT), ["12|12|120"]);
+    let names = disk.list_files("/store/files".as_ref()).unwrap();
+    assert_eq!(
+        names.iter().filter(|name| name.ends_with(".orphan")).count(),
+        1,
+        "{names:?}"
+    );
+}
+
+#[test]
+fn without_any_manifest_the_store_stands_still_and_changes_nothing() {
+    let disk = FaultDisk::new(1);
+    drop(run(&disk, &log()).unwrap());
+    let intact = disk.contents("/store/manifest".as_ref()).unwrap();
+    damage(&disk, "manifest");
+    damage(&disk, "manifest.previous");
+    disk.restart();
+    let before = disk.list_files("/store/files".as_ref()).unwrap();
+    let store = EmbeddedStore::open(options(Arc::new(disk.clone()))).unwrap();
+    assert!(store.is_stopped());
+    assert_eq!(
+        (store.cursor(), store.durable_cursor(), store.held_cursor()),
+        (0, 0, 0)
+    );
+    let error = store.apply(0, &log()[0]).unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Stop, "{error}");
+    store.skip(4);
+    assert_eq!(store.cursor(), 0);
+    assert!(!store.flush_due());
+    assert_eq!(store.flush().unwrap_err().remedy(), Remedy::Stop);
+    let problems = super::common::block_on(store.status()).unwrap().problems;
+    assert!(problems[0].contains("backup"), "{problems:?}");
+    assert_eq!(disk.list_files("/store/files".as_ref()).unwrap(), before);
+    drop(store);
+    // Restored from a backup.
+    disk.corrupt("/store/manifest".as_ref(), |bytes| *bytes = intact);
+    disk.restart();
+    let store = EmbeddedStore::open(options(Arc::new(disk))).unwrap();
+    assert_eq!(sql_texts(&store, COUNT), ["12|12|120"]);
+}
