@@ -11,7 +11,7 @@ use crate::Outcome;
 /// The stream that all of it belongs to.
 pub const STREAM: [u8; 16] = [7; 16];
 /// Bytes of lines in a block, as a file source reads them at once.
-const BLOCK_BYTES: usize = 256 << 10;
+pub const BLOCK_BYTES: usize = 256 << 10;
 /// Blocks in a batch.
 const BLOCKS: usize = 4;
 /// 2026-03-02T00:00:00Z.
