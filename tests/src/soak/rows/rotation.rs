@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 
 use crate::soak::row::{Outcome, Row, Stop, Turn, skip};
 use crate::soak::world::World;
 use crate::written::append;
+
+/// How long a running agent may take to open a file that was written.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Row 13.
 pub const RENAMED: Row = Row {
@@ -209,8 +212,35 @@ fn copied(world: &mut World, _: &mut Turn, place: &Place) -> Outcome {
     Ok(())
 }
 
+/// Waits until a running agent has the file open. Of what comes and goes before that, nobody can know.
+fn until_open(world: &World, path: &Path) -> Outcome {
+    let Some(agent) = &world.stack.agent else {
+        return Ok(());
+    };
+    let wanted = fs::metadata(path)?;
+    let is_open = || {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.id())).ok()?;
+        descriptors.flatten().find_map(|descriptor| {
+            let found = fs::metadata(descriptor.path()).ok()?;
+            (found.dev() == wanted.dev() && found.ino() == wanted.ino()).then_some(())
+        })
+    };
+    let deadline = Instant::now() + OPEN_PATIENCE;
+    while is_open().is_none() {
+        if Instant::now() > deadline {
+            return Err(Stop::Failed(format!(
+                "the agent does not open {}",
+                path.display()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 fn recreated(world: &mut World, turn: &mut Turn, place: &Place) -> Outcome {
     for _ in 0..if place.agent_runs { 3 } else { 1 } {
+        until_open(world, &place.path)?;
         let before = fs::metadata(&place.path)?.ino();
         fs::remove_file(&place.path)?;
         write_some(world, place)?;
