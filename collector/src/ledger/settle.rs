@@ -26,6 +26,9 @@ use crate::ingest::IngestContext;
 
 /// How often it is looked whether agents have told something new.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// What is claimed of streams that the store has never heard of is looked at again after so many intervals: they may be
+/// opened later, and nothing else would tell.
+const LOOK_AGAIN_AFTER: u32 = 5;
 /// Streams of one entry of the log.
 const STREAMS_PER_ENTRY: usize = 256;
 
@@ -40,6 +43,15 @@ pub struct Settler {
 struct Round {
     claims: Vec<Claim>,
     log_end: u64,
+}
+
+/// Of the streams that something was claimed of.
+#[derive(Clone, Copy)]
+enum Known {
+    /// The store has heard of all.
+    All,
+    /// Not yet of all.
+    Some,
 }
 
 impl std::fmt::Debug for Settler {
@@ -59,6 +71,7 @@ impl Settler {
     pub async fn run(self, stop: CancellationToken) {
         let mut seen = None;
         let mut round = None;
+        let mut look_again_in: u32 = 0;
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -66,6 +79,10 @@ impl Settler {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            if look_again_in == 1 {
+                seen = None;
+            }
+            look_again_in = look_again_in.saturating_sub(1);
             if round.is_none() {
                 let news = (self.ingest.heads.version(), self.store.log_gaps().len());
                 if seen != Some(news) {
@@ -79,11 +96,14 @@ impl Settler {
             {
                 continue;
             }
-            if let Some(done) = round.take()
-                && let Err(problem) = self.settle(&done.claims).await
-            {
-                tracing::debug!("what is missing can't be declared now: {problem}");
-                seen = None;
+            let Some(done) = round.take() else { continue };
+            match self.settle(&done.claims).await {
+                Ok(Known::All) => {}
+                Ok(Known::Some) => look_again_in = LOOK_AGAIN_AFTER,
+                Err(problem) => {
+                    tracing::debug!("what is missing can't be declared now: {problem}");
+                    seen = None;
+                }
             }
         }
     }
@@ -102,12 +122,17 @@ impl Settler {
         }
     }
 
-    async fn settle(&self, claims: &[Claim]) -> Result<(), String> {
+    async fn settle(&self, claims: &[Claim]) -> Result<Known, String> {
         let asked: Vec<(Arc<str>, StreamId)> = claims
             .iter()
             .map(|claim| (Arc::clone(&claim.agent), claim.stream_id))
             .collect();
         let states = self.store.streams_of(&asked);
+        let known = if states.iter().all(Option::is_some) {
+            Known::All
+        } else {
+            Known::Some
+        };
         let mut missing: Vec<Missing<'_>> = claims
             .iter()
             .zip(states)
@@ -118,7 +143,7 @@ impl Settler {
             })
             .collect();
         if missing.is_empty() {
-            return Ok(());
+            return Ok(known);
         }
         self.except_of_other_names(&mut missing);
         let gaps = self.store.log_gaps();
@@ -131,7 +156,7 @@ impl Settler {
             );
             submit(&self.ingest, entry).await?;
         }
-        Ok(())
+        Ok(known)
     }
 
     /// An agent that got another name goes on with the streams it had: what is stored under the old name is not missing.

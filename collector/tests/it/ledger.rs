@@ -1,6 +1,7 @@
 //! What the ledger says of a stream through its life.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::disk::OsDisk;
@@ -528,6 +529,8 @@ async fn what_an_earlier_log_acknowledged_is_not_waited_for() {
             ..hello(1, 1)
         })
         .await;
+    // The collector looks at what was told before it hears of the stream.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     session.send(open(1)).await;
     session
         .send(Body::Batch(batch_of(2, "none", &[lines(30, "123456789\n")])))
