@@ -36,11 +36,11 @@ use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSin
 /// Time for sessions and requests to end when the collector stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest entry of the log: the largest batch that can be configured, and the streams it names.
-const ENTRY_BYTES_MAX: u32 = 16 << 20;
+pub(crate) const ENTRY_BYTES_MAX: u32 = 16 << 20;
 
 /// What a sink opens. Whatever was acknowledged passed the limits of its day, which may have been lowered since; these
 /// are the highest that can be configured.
-const LOGGED_BATCH_LIMITS: BatchLimits = BatchLimits {
+pub(crate) const LOGGED_BATCH_LIMITS: BatchLimits = BatchLimits {
     decode: DecodeLimits {
         compressed_bytes_max: ENTRY_BYTES_MAX as usize,
         decompressed_bytes_max: 256 << 20,

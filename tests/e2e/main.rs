@@ -6,3 +6,4 @@ mod bad_input;
 mod content;
 mod docs;
 mod faults;
+mod outage;

@@ -46,6 +46,44 @@ const AUDIT_EXAMPLES: &str = "Examples:
 Compares each file, range by range, with what the collector says it has of it, by the checksums that were made when it
 was first read. Exits with 1 when something differs, or is missing without a reason.";
 
+const SPOOL_EXAMPLES: &str = "Examples:
+  edgelogger-agent spool ls
+  edgelogger-agent spool verify --state-dir /var/lib/edgelogger-agent
+  edgelogger-agent spool repair --dry-run
+  edgelogger-agent spool export > kept.ndjson
+
+Measurements that the collector has not acknowledged wait in the spool, on disk. `ls`, `verify` and `export` change nothing and
+can be used beside a running agent.";
+
+const SPOOL_LS_EXAMPLES: &str = "Examples:
+  edgelogger-agent spool ls
+  edgelogger-agent spool ls --json | jq '.streams[] | {name, records}'
+
+The files of the spool, and what of which stream is in them. What is listed may be acknowledged already: space comes back in
+whole files.";
+
+const SPOOL_VERIFY_EXAMPLES: &str = "Examples:
+  edgelogger-agent spool verify
+  edgelogger-agent spool verify --json | jq .damaged
+
+Reads everything: the checksum of each frame, the SHA-256 of each batch, and each block. Exits with 1 when something is
+damaged or is to be repaired.";
+
+const SPOOL_REPAIR_EXAMPLES: &str = "Examples:
+  edgelogger-agent spool repair --dry-run
+  edgelogger-agent spool repair
+
+Does what the agent does itself when it starts: cuts a torn end off, keeps damaged bytes in spool/quarantine. Refused while
+an agent runs. What was lost gets a receipt at the next start.";
+
+const SPOOL_EXPORT_EXAMPLES: &str = "Examples:
+  edgelogger-agent spool export > kept.ndjson
+  edgelogger-agent spool export | jq -r 'select(.kind == \"metric\") | [.observed_time, .name, .value] | @tsv'
+  edgelogger-agent spool export --raw > lines
+
+Writes every record of the spool as one JSON object a line; --raw writes the text of log records only. For a machine that will
+never reach its collector again.";
+
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
 #[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
@@ -73,6 +111,77 @@ pub enum Command {
     /// Compare files with what the collector says it has of them
     #[command(before_help = AUDIT_EXAMPLES, before_long_help = AUDIT_EXAMPLES, after_help = EXIT_CODES)]
     Audit(AuditArguments),
+    /// Look at what waits on disk: measurements that the collector has not acknowledged
+    #[command(subcommand, before_help = SPOOL_EXAMPLES, before_long_help = SPOOL_EXAMPLES, after_help = EXIT_CODES)]
+    Spool(SpoolCommand),
+}
+
+/// `spool`.
+#[derive(Debug, Subcommand)]
+pub enum SpoolCommand {
+    /// List the files, and what is in them
+    #[command(before_help = SPOOL_LS_EXAMPLES, before_long_help = SPOOL_LS_EXAMPLES, after_help = EXIT_CODES)]
+    Ls(SpoolArguments),
+    /// Check everything
+    #[command(before_help = SPOOL_VERIFY_EXAMPLES, before_long_help = SPOOL_VERIFY_EXAMPLES, after_help = EXIT_CODES)]
+    Verify(SpoolArguments),
+    /// Repair what a crash or a bad disk left
+    #[command(before_help = SPOOL_REPAIR_EXAMPLES, before_long_help = SPOOL_REPAIR_EXAMPLES, after_help = EXIT_CODES)]
+    Repair {
+        #[command(flatten)]
+        spool: SpoolArguments,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write all records out
+    #[command(before_help = SPOOL_EXPORT_EXAMPLES, before_long_help = SPOOL_EXPORT_EXAMPLES, after_help = EXIT_CODES)]
+    Export {
+        #[command(flatten)]
+        spool: StateArguments,
+        /// The text of log records instead of JSON
+        #[arg(long)]
+        raw: bool,
+    },
+}
+
+/// `spool ls`, `verify`, `repair`.
+#[derive(Debug, Args)]
+pub struct SpoolArguments {
+    #[command(flatten)]
+    pub(super) state: StateArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Where the agent keeps its state.
+#[derive(Debug, Args)]
+pub struct StateArguments {
+    /// Configuration file [default: /etc/edgelogger/agent.toml where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the agent keeps its state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl StateArguments {
+    /// The directory.
+    pub(super) fn dir(&self) -> Result<PathBuf, Failure> {
+        state_dir(self.state_dir.as_ref(), self.config.clone())
+    }
+}
+
+fn state_dir(named: Option<&PathBuf>, config: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(dir) = named {
+        return Ok(dir.clone());
+    }
+    let default = PathBuf::from(CONFIG_PATH_DEFAULT);
+    let Some(path) = config.or_else(|| default.exists().then_some(default)) else {
+        return Ok(crate::config::state_dir_default());
+    };
+    Ok(AgentConfig::read(&path, &edgelogger_common::config::process_environment)?.state_dir)
 }
 
 /// `audit`.

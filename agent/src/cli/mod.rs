@@ -7,6 +7,7 @@
 //! | `check` | what would be collected, and does the collector answer? |
 //! | `status` | ask a running agent: `status`, `files` |
 //! | `audit` | compare files with what the collector says it has |
+//! | `spool` | what lies in the spool: `ls`, `verify`, `repair`, `export` |
 //!
 //! Exit codes are part of the interface; see [`EXIT_CODES`].
 
@@ -14,6 +15,7 @@ mod arguments;
 mod audit;
 mod check;
 mod run;
+mod spool;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,8 @@ pub use arguments::{Arguments, Command};
 /// What scripts may rely on; shown by `--help`.
 pub const EXIT_CODES: &str = "Exit codes:
   0  it worked; `status`: healthy; `check`: everything can be used
-  1  it failed, `check` found something that can't be used, or `audit` something that is not explained
+  1  it failed, `check` found something that can't be used, or `audit` something that is not explained,
+     or `spool` something damaged
   2  the command line or the configuration is wrong
   3  `status`: no agent runs
   4  `status`: the agent runs, and something is wrong (degraded)";
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments),
         Command::Files(arguments) => status::files(&arguments),
         Command::Audit(arguments) => audit::audit(&arguments),
+        Command::Spool(command) => spool::spool(&command),
     };
     match done {
         Ok(code) => ExitCode::from(code),

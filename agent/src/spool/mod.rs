@@ -16,6 +16,7 @@
 //! | `recover.rs` | what an earlier process left, and how its streams are closed; pure |
 //! | `disk.rs`, `thread.rs` | the shell: the log, and the one thread that waits for it |
 //! | `status.rs` | what is said of it |
+//! | `show.rs` | what lies in it, for the commands `spool ls`, `verify`, `export` |
 //!
 //! # What always holds
 //!
@@ -40,6 +41,7 @@ mod frames;
 mod gaps;
 mod line;
 mod recover;
+mod show;
 mod state;
 mod status;
 #[cfg(test)]
@@ -63,6 +65,7 @@ use parking_lot::{Condvar, Mutex};
 pub use config::{BYTES_MAX_MIN, SpoolConfig, SpoolLimits};
 pub use entry::BlockNote;
 pub use line::Held;
+pub use show::{Exporter, Holdings, PositionRange, StreamHoldings, check_entry, log_options};
 pub use state::{MEMORY_BYTES_MAX, SPOOL_AFTER};
 pub use status::SpoolStatusView;
 

@@ -16,7 +16,7 @@ mod report;
 mod socket;
 
 pub use collect::Reporter;
-pub(crate) use render::{harmless, size};
+pub(crate) use render::{harmless, size, span_ns};
 pub use render::{render, render_files};
 pub use report::{ConnectionReport, FileReport, FilesReport, Health, SkippedReport, StatusReport};
 pub use socket::{SOCKET_NAME, StatusError, StatusSocket, fetch};

@@ -271,7 +271,7 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// Two units at most: `2 h 5 min`.
-fn span_ns(ns: u64) -> String {
+pub(crate) fn span_ns(ns: u64) -> String {
     let span = Duration::from_nanos(ns);
     let seconds = span.as_secs();
     match seconds {

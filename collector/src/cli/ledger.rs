@@ -193,7 +193,12 @@ fn notes(stream: &Value) -> String {
         }
     }
     if let Some(reason) = stream["end"]["reason"].as_str() {
-        notes.push(format!("ended ({reason})"));
+        let at_least = if stream["end"]["exact"] == false {
+            ", or behind that"
+        } else {
+            ""
+        };
+        notes.push(format!("ended ({reason}){at_least}"));
     } else if stream["connected"] == false && number(&positions["unknown"]) == 0 {
         let since = stream["last_received"].as_str().unwrap_or("?");
         notes.push(format!("agent silent, last data {since}"));

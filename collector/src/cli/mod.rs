@@ -1,4 +1,4 @@
-//! What a person types. Everything but `run`, `check` and `token` talks HTTP to a running collector.
+//! What a person types. Everything but `run`, `check`, `token` and `log` talks HTTP to a running collector.
 //!
 //! | file | command |
 //! | --- | --- |
@@ -8,11 +8,13 @@
 //! | `sql.rs`, `table.rs` | `sql` |
 //! | `ledger.rs`, `close.rs` | `ledger`, `ledger close` |
 //! | `status.rs` | `status` |
+//! | `log.rs` | `log ls`, `log verify`, `log repair`: the files themselves |
 //! | `client.rs` | the HTTP side of the last four |
 
 mod client;
 mod close;
 mod ledger;
+mod log;
 mod logs;
 mod run;
 mod sql;
@@ -69,6 +71,9 @@ enum Command {
     Sql(sql::SqlArguments),
     /// Show what has become of every position of every stream: stored, to come, dropped or lost, and why
     Ledger(ledger::LedgerArguments),
+    /// Look at the commit log on disk
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Say how the collector is
     Status(status::StatusArguments),
     /// Explain an error code
@@ -168,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
+        Command::Log(command) => log::run(&command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Explain { code } => explain(&code),
     };
@@ -226,6 +232,9 @@ mod tests {
             "sql --csv SELECT",
             "status --json",
             "explain e0401",
+            "log ls",
+            "log verify --data-dir /d --json",
+            "log repair --dry-run",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("edgelogger-collector").chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());

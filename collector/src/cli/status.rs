@@ -55,7 +55,7 @@ fn number(value: &Value) -> u64 {
 }
 
 /// About so many, in the largest unit that leaves a digit before the point.
-fn bytes(value: &Value) -> String {
+pub(super) fn bytes(value: &Value) -> String {
     let bytes = number(value);
     let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.iter().find(|(_, unit)| bytes >= *unit) {

@@ -9,6 +9,7 @@
 //! | `scan.rs`, `plan.rs`, `apply.rs` | recovery: what is there → what to do → doing it |
 //! | `report.rs` | the plan as it can be printed, and what was lost |
 //! | `log.rs` | [`SegmentLog`]: append, sync, roll, drop |
+//! | `survey.rs` | [`Survey`]: looking at a log and checking it, without changing it |
 //! | `view.rs`, `reader.rs` | [`LogView`], [`SegmentReader`]: reading what is durable, from any thread |
 //! | `error.rs` | what can go wrong |
 //!
@@ -98,6 +99,7 @@ mod reader;
 mod report;
 mod scan;
 mod source;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -109,6 +111,7 @@ pub use log::SegmentLog;
 pub use reader::{Frame, ReadItem, SegmentReader};
 pub use report::{LostRange, RecoveryPlan, RecoveryReport, RecoveryStep};
 pub use scan::{ScanDepth, inspect};
+pub use survey::{DamagedFrames, Repairs, SegmentInfo, Survey, Verification, WrongEntry, write_segments};
 pub use view::LogView;
 pub use walk::DamageReason;
 

@@ -128,3 +128,4 @@ mod faults;
 mod format;
 mod life;
 mod measure;
+mod survey;
