@@ -20,7 +20,7 @@ fn the_definition_of_the_commands_is_sound() {
 
 #[test]
 fn the_help_of_each_command_begins_with_examples() {
-    for name in ["run", "check", "status"] {
+    for name in ["run", "check", "status", "files", "audit", "spool"] {
         let mut command = Arguments::command();
         let help = command
             .find_subcommand_mut(name)
@@ -73,4 +73,14 @@ fn what_is_missing_is_said_with_the_flag_that_gives_it() {
             .unwrap_err()
             .contains("/nowhere/agent.toml")
     );
+}
+
+#[test]
+fn the_help_of_each_command_of_the_spool_begins_with_examples() {
+    let mut command = Arguments::command();
+    let spool = command.find_subcommand_mut("spool").unwrap();
+    for name in ["ls", "verify", "repair", "export"] {
+        let help = spool.find_subcommand_mut(name).unwrap().render_help().to_string();
+        assert!(help.starts_with("Examples:\n  edgelogger-agent spool"), "{help}");
+    }
 }
