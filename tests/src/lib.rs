@@ -15,6 +15,7 @@
 pub mod oracle;
 pub mod process;
 pub mod proxy;
+pub mod simulation;
 pub mod soak;
 pub mod stack;
 pub mod written;

@@ -1,6 +1,6 @@
 //! The state in memory and how a record changes it. No disk, no clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use edgelogger_common::range_set::RangeSet;
@@ -34,12 +34,13 @@ pub(super) struct State {
     /// Given out in this process, or reserved before it.
     epoch: u64,
     epoch_reserved: u64,
-    streams: HashMap<StreamId, Stream>,
+    /// In order, as the dirty ones: what is written is the same each time it is simulated.
+    streams: BTreeMap<StreamId, Stream>,
     finished: FinishedFiles,
     ignored: u64,
 
-    dirty_acks: HashSet<StreamId>,
-    dirty_ends: HashSet<StreamId>,
+    dirty_acks: BTreeSet<StreamId>,
+    dirty_ends: BTreeSet<StreamId>,
     dirty_finished: Vec<FinishedFile>,
     dirty_log_id: bool,
     dirty_since: Option<Duration>,
@@ -142,7 +143,7 @@ impl State {
 
     /// The records that create these streams, if they may be.
     pub fn plan_create(&self, descriptors: &[StreamDescriptor]) -> Result<Vec<Record>, CheckpointError> {
-        let mut new_ids = HashSet::new();
+        let mut new_ids = BTreeSet::new();
         for descriptor in descriptors {
             let id = check(descriptor)?;
             if !self.streams.contains_key(&id) {

@@ -25,15 +25,15 @@
 //! log that takes nothing makes agents wait (Nack retry). A panic in one session ends that session.
 
 mod connection;
-mod credit;
+pub mod credit;
 mod heads;
-mod hello;
+pub mod hello;
 mod http;
 mod known;
 mod listener;
 mod registry;
-mod session;
-mod validate;
+pub mod session;
+pub mod validate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -138,7 +138,11 @@ impl Validator {
     }
 }
 
-fn check(batch: Batch, limits: &BatchLimits, labels_len: usize) -> Result<CheckedBatch, BatchFault> {
+/// Validates on this thread.
+///
+/// # Errors
+/// See [`BatchFault`].
+pub fn check(batch: Batch, limits: &BatchLimits, labels_len: usize) -> Result<CheckedBatch, BatchFault> {
     let labels_in_rows = u64::from(batch.record_count).saturating_mul(labels_len as u64);
     if labels_in_rows > limits.expanded_bytes_max {
         return Err(fault(&BatchError::Limit {

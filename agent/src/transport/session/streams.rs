@@ -81,12 +81,15 @@ impl Streams {
         }
     }
 
+    /// By id, so that a session says the same things in the same order each time it is simulated.
     pub fn unannounced(&self) -> Vec<StreamId> {
         let missing = self
             .0
             .iter()
             .filter(|(_, stream)| !stream.is_announced && !stream.is_open);
-        missing.map(|(id, _)| *id).collect()
+        let mut missing: Vec<StreamId> = missing.map(|(id, _)| *id).collect();
+        missing.sort_unstable();
+        missing
     }
 
     pub fn block_queued(&mut self, id: &StreamId) {

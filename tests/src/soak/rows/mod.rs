@@ -3,23 +3,28 @@
 mod bulk;
 mod bytes;
 mod clock;
+mod damage;
 mod disks;
 mod kills;
 mod limits;
 mod link;
 mod power;
 mod rotation;
+mod simulated;
 mod syscalls;
 
 use super::row::Row;
 
 /// Every row that there is, by number.
 pub const ROWS: &[Row] = &[
+    simulated::SIMULATION,
     kills::AGENT,
     kills::COLLECTOR,
     syscalls::KILLED_AT,
     kills::BOTH,
     power::CUT,
+    damage::TORN,
+    damage::FLIPPED,
     disks::FULL,
     disks::READ_ONLY,
     disks::SYNC_FAILS,
