@@ -246,11 +246,13 @@ impl Batcher {
     /// What was live, and waited too long to be live still.
     fn put_back(&mut self, now: Duration) {
         let live_for = self.settings.max_age.saturating_add(LIVE_FOR);
+        let Some(until) = now.checked_sub(live_for) else {
+            return;
+        };
         let (live, backfill) = self.pots.split_at_mut(BACKFILL_FROM);
         for (live, backfill) in live.iter_mut().zip(backfill) {
-            let waited_since = live.oldest_at();
-            if let Some(since) = waited_since.filter(|since| since.saturating_add(live_for) <= now) {
-                for mut block in live.take_all() {
+            if live.oldest_at().is_some_and(|since| since <= until) {
+                for (since, mut block) in live.take_old(until) {
                     block.lane = Lane::Backfill;
                     backfill.push(block, since);
                 }

@@ -31,7 +31,8 @@ pub(super) struct Pot {
 #[derive(Debug)]
 struct Source {
     number: u32,
-    streams: HashMap<StreamId, VecDeque<SourceBlock>>,
+    /// Each block with when it came.
+    streams: HashMap<StreamId, VecDeque<(Duration, SourceBlock)>>,
     turn: VecDeque<StreamId>,
 }
 
@@ -51,7 +52,7 @@ impl Pot {
             });
             self.sources.len() - 1
         });
-        self.sources[at].push(block);
+        self.sources[at].push(block, now);
     }
 
     pub(super) const fn blocks(&self) -> usize {
@@ -62,7 +63,7 @@ impl Pot {
         self.bytes
     }
 
-    /// When the block came that waits longest (or an earlier one, where only a part was taken since).
+    /// When the block came that waits longest.
     pub(super) const fn oldest_at(&self) -> Option<Duration> {
         self.oldest_at
     }
@@ -77,13 +78,26 @@ impl Pot {
         self.bytes >= size.bytes_max || self.blocks >= size.blocks_max || self.records >= size.records_max
     }
 
-    /// Takes everything, each stream's blocks in order.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = SourceBlock> + use<> {
-        let streams = std::mem::take(self).sources.into_iter().flat_map(|mut source| {
-            let order = std::mem::take(&mut source.turn);
-            order.into_iter().filter_map(move |id| source.streams.remove(&id))
-        });
-        streams.flatten()
+    /// Takes what came at `until` or before, each stream's blocks in order.
+    pub(super) fn take_old(&mut self, until: Duration) -> Vec<(Duration, SourceBlock)> {
+        let mut old = Vec::new();
+        for source in &mut self.sources {
+            source.give_old(until, &mut old);
+        }
+        self.sources.retain(|source| !source.turn.is_empty());
+        for (_, block) in &old {
+            self.bytes -= block.block.encoded_len();
+            self.blocks -= 1;
+            self.records -= u64::from(block.block.header.record_count);
+        }
+        self.look_for_oldest();
+        old
+    }
+
+    fn look_for_oldest(&mut self) {
+        let streams = self.sources.iter().flat_map(|source| source.streams.values());
+        let fronts = streams.filter_map(|queue| queue.front());
+        self.oldest_at = fronts.map(|(since, _)| *since).min();
     }
 
     /// Takes one batch: each stream's blocks next to each other. Empty only where the pot is.
@@ -101,21 +115,30 @@ impl Pot {
         self.bytes -= batch.bytes;
         self.blocks -= batch.count;
         self.records -= batch.records;
-        if self.blocks == 0 {
-            self.oldest_at = None;
-        }
+        self.look_for_oldest();
         batch.in_order()
     }
 }
 
 impl Source {
-    fn push(&mut self, block: SourceBlock) {
+    fn give_old(&mut self, until: Duration, old: &mut Vec<(Duration, SourceBlock)>) {
+        for stream_id in &self.turn {
+            if let Some(queue) = self.streams.get_mut(stream_id) {
+                let younger = queue.partition_point(|(since, _)| *since <= until);
+                old.extend(queue.drain(..younger));
+            }
+        }
+        self.streams.retain(|_, queue| !queue.is_empty());
+        self.turn.retain(|stream_id| self.streams.contains_key(stream_id));
+    }
+
+    fn push(&mut self, block: SourceBlock, now: Duration) {
         let stream_id = block.block.header.stream_id;
         let queue = self.streams.entry(stream_id).or_default();
         if queue.is_empty() {
             self.turn.push_back(stream_id);
         }
-        queue.push_back(block);
+        queue.push_back((now, block));
     }
 
     /// Gives its quantum; `true` when the batch is full.
@@ -130,7 +153,7 @@ impl Source {
             let mut from_stream = 0;
             let mut full = false;
             while from_stream < STREAM_QUANTUM_BYTES
-                && let Some(block) = queue.front()
+                && let Some((_, block)) = queue.front()
             {
                 let len = block.block.encoded_len();
                 full = !batch.has_room_for(block, len);
@@ -138,7 +161,7 @@ impl Source {
                     break;
                 }
                 from_stream += len;
-                if let Some(block) = queue.pop_front() {
+                if let Some((_, block)) = queue.pop_front() {
                     batch.push(block, len);
                 }
             }

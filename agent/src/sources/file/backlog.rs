@@ -114,7 +114,7 @@ impl Tailer {
             Whereabouts::Included => bytes_max,
             Whereabouts::Rotated | Whereabouts::Gone { .. } => bytes_max / ROTATED_DIVISOR,
         };
-        bytes_max << self.backlog.0.len()
+        bytes_max << self.backlog.0.len().min(SPANS_MAX)
     }
 }
 

@@ -227,6 +227,9 @@ impl FileSource {
         if stat.as_ref().is_some_and(|stat| file.take_note(stat)) {
             file.active = now;
             self.enqueue(id);
+        } else if file.error.is_some() {
+            // No path leads to it, so nothing else would try again.
+            self.enqueue(id);
         }
         let file = self.files.get(id)?;
         let moved = stat.as_ref().is_some_and(|stat| stat.links > 0);

@@ -293,7 +293,9 @@ impl FileSource {
                 continue;
             };
             let Position { offset, check } = position(&state);
-            let verdict = if resumed {
+            // What was acked without a check (half of a block that was too large) tells nothing of the content there.
+            let is_unknown = check.len == 0 && offset > state.descriptor.start;
+            let verdict = if resumed || is_unknown {
                 Err(Difference::OtherContent)
             } else {
                 compare(&Known::of(known, offset, check), found, head, &before)

@@ -171,6 +171,7 @@ impl Reader {
         let first = from - u64::from(check.len);
         content.read_on(&mut buffer, first)?;
         if let Some(end) = order.end {
+            read_up_to(content, &mut buffer, first, end)?;
             buffer.truncate(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
         }
         let at_end = buffer.len() < buffer.capacity();
@@ -365,6 +366,18 @@ impl Reader {
         place.advance(line.scanned, line.check);
         one(block)
     }
+}
+
+/// Reads on where a read gave less than there is: to a part of a file that ends somewhere, that is not its end.
+fn read_up_to(content: &mut impl Content, buffer: &mut Vec<u8>, first: u64, end: u64) -> io::Result<()> {
+    while buffer.len() < buffer.capacity() && first + (buffer.len() as u64) < end {
+        let before = buffer.len();
+        content.read_on(buffer, first + before as u64)?;
+        if buffer.len() == before {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// One read and how it is to be taken.

@@ -41,10 +41,11 @@ impl FileSource {
             return false;
         }
         let mut backlog_waits = false;
-        for turn in 1..=TURNS_MAX {
-            let is_backlogs = self.queue.is_empty() || turn % BACKLOG_TURN_EVERY == 0;
-            if is_backlogs && !backlog_waits && !self.backlogs.is_empty() {
-                backlog_waits = !self.serve_backlog();
+        for _ in 0..TURNS_MAX {
+            // Its turn comes however scarce credit is: it stays due until there is some.
+            let is_due = self.turns_since_backlog >= BACKLOG_TURN_EVERY;
+            if (self.queue.is_empty() || is_due) && !backlog_waits && !self.backlogs.is_empty() {
+                backlog_waits = !self.serve_backlog(is_due);
                 if !self.outbox.is_empty() {
                     break;
                 }
@@ -56,7 +57,10 @@ impl FileSource {
                 continue;
             };
             match self.serve_one(id) {
-                Served::Done => self.credit_granted(),
+                Served::Done => {
+                    self.turns_since_backlog += 1;
+                    self.credit_granted();
+                }
                 Served::NoCredit => {
                     self.queue.push_front(id);
                     self.no_credit();
@@ -195,17 +199,23 @@ impl FileSource {
         Served::Done
     }
 
-    /// One turn of the file whose backlog is next. `false`: there is no credit that nobody else needs.
-    fn serve_backlog(&mut self) -> bool {
+    /// One turn of the file whose backlog is next. `false`: there is no credit, or if it is not due, none that fresh
+    /// lines may not need.
+    fn serve_backlog(&mut self, is_due: bool) -> bool {
         let Some(&id) = self.backlogs.front() else {
             return false;
         };
         if self.ring.is_full() {
             return false;
         }
-        let Some(credit) = self.ring.try_acquire_spare(self.reader.credit_bytes()) else {
-            return false;
+        let bytes = self.reader.credit_bytes();
+        let credit = if is_due {
+            self.ring.try_acquire(bytes)
+        } else {
+            self.ring.try_acquire_spare(bytes)
         };
+        let Some(credit) = credit else { return false };
+        self.turns_since_backlog = 0;
         self.backlogs.pop_front();
         if let Some(file) = self.files.get_mut(id) {
             file.backlog_queued = false;

@@ -69,6 +69,8 @@ pub struct FileSource {
     pub(super) queue: VecDeque<FileId>,
     /// Files with a backlog, in turn.
     pub(super) backlogs: VecDeque<FileId>,
+    /// Turns of other files since the last of a backlog.
+    pub(super) turns_since_backlog: usize,
     /// What a log may be behind before its newest lines are read first.
     pub(super) unread_bytes_max: u64,
     pub(super) timers: BTreeSet<(Duration, FileId)>,
@@ -126,6 +128,7 @@ impl FileSource {
             reader: Reader::new(config.line_bytes_max.as_usize()),
             queue: VecDeque::new(),
             backlogs: VecDeque::new(),
+            turns_since_backlog: 0,
             unread_bytes_max: UNREAD_BYTES_MAX,
             timers: BTreeSet::new(),
             started: false,
