@@ -22,10 +22,12 @@
 //! | [`pipeline`] | wires them together, starts and stops them |
 //! | [`status`], [`config`], [`cli`] | what is told, what can be set, what can be typed |
 //! | [`audit`] | files on disk against the collector's ledger |
+//! | [`adoption`] | an agent whose state is lost goes on where it was |
 //! | [`alarm`] | how a source that sleeps is woken |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod adoption;
 pub mod alarm;
 pub mod audit;
 pub mod batcher;

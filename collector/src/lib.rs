@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Modules in the order of the flow: [`flow`] (the types between the stages), [`ingest`], [`log`], [`sinks`], [`api`];
-//! [`health`] is told by all of them. [`config`] and [`setup`] come before, [`wiring`] puts everything together, [`cli`]
+//! [`health`] is told by all of them. [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together, [`cli`]
 //! is what a person types.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod adoption;
 pub mod api;
 pub mod certificate;
 pub mod cli;

@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::adoption::stored_streams;
 use crate::api::{ApiContext, ApiError, ApiListener, HealthSource};
 use crate::certificate::Certificate;
 use crate::config::{Config, OnLogFull, Start};
@@ -260,6 +261,10 @@ impl Stages {
             keys: self.keys.verifying.clone(),
             budget: Budget::new(self.config.ingest.memory_bytes),
             known: KnownStreams::default(),
+            stored: {
+                let store = Arc::clone(&self.store);
+                Box::new(move |agent, mark| stored_streams(&store, agent, mark))
+            },
             heads: Heads::default(),
             log: self.log.sender.clone(),
             health: Arc::clone(&self.health),

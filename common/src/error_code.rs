@@ -119,7 +119,7 @@ codes! {
     NOT_A_COLLECTOR = "E0224", "the other side is not a collector's ingest port",
         "Check host, port and path of the url in [collector]. The ingest port is 7443; the API port is another.";
     LOG_REPLACED = "E0225", "the collector's log is another one than before",
-        "The collector was restored or set up anew. What was acknowledged before is only in the old log: restore its data folder, or accept the gap and restart the agent.";
+        "The collector was restored or set up anew. What was acknowledged before may only be in the old log: restore its data folder; or stop the agent and have the files that are still there sent again (`edgelogger-agent rewind --all --to stored`); or accept the gap (`edgelogger-agent rewind --accept-gap`).";
 
     CHECKSUM_MISMATCH = "E0301", "a checksum does not match",
         "The data changed on its way or on disk and was refused; the agent sends it again. If it repeats, test memory, disk and network hardware.";

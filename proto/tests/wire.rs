@@ -41,6 +41,7 @@ fn descriptor() -> StreamDescriptor {
         }),
         opened_time_ns: 1_700_000_000_000_000_001,
         skipped_upto: 5000,
+        machine_mark: Bytes::new(),
     }
 }
 
@@ -78,6 +79,7 @@ fn hello() -> Hello {
         tenant: "default".into(),
         hostname: "machine-17.example".into(),
         boot_id: "b".into(),
+        adopt_machine_mark: Bytes::new(),
     }
 }
 
@@ -107,6 +109,7 @@ fn welcome() -> Welcome {
         collector_version: "0.1.0".into(),
         clock_ns: 1_700_000_000_000_000_002,
         durability: Durability::Fsync.into(),
+        stored: Vec::new(),
     }
 }
 
@@ -217,6 +220,49 @@ fn frames() -> Vec<(&'static str, Body)> {
     ]
 }
 
+/// Frames with fields that were added later; without them they are the bytes of before.
+fn extended_frames() -> Vec<(&'static str, Body)> {
+    let stored = StoredStream {
+        stream_id: id(1),
+        name: "/var/log/syslog".into(),
+        start: 0,
+        stored_upto: 5000,
+        checks: vec![RangeCheck {
+            start: 0,
+            end: 4096,
+            crc32c: 0xdead_beef,
+        }],
+        opened_time_ns: 1_700_000_000_000_000_001,
+    };
+    let marked = StreamDescriptor {
+        machine_mark: id(8),
+        ..descriptor()
+    };
+    vec![
+        (
+            "hello_of_a_new_state",
+            Body::Hello(Hello {
+                adopt_machine_mark: id(8),
+                ..hello()
+            }),
+        ),
+        (
+            "welcome_with_what_is_stored",
+            Body::Welcome(Welcome {
+                stored: vec![stored],
+                ..welcome()
+            }),
+        ),
+        (
+            "stream_open_of_a_machine",
+            Body::StreamOpen(StreamOpen {
+                sequence: 1,
+                stream: Some(marked),
+            }),
+        ),
+    ]
+}
+
 fn log_entry() -> LogEntry {
     LogEntry {
         tenant: "default".into(),
@@ -261,6 +307,10 @@ fn now() -> String {
         .map(|(name, body)| format!("{name} {}", hex(&Frame { body: Some(body) }.encode_to_vec())))
         .collect();
     lines.push(format!("log_entry {}", hex(&log_entry().encode_to_vec())));
+    let extended = extended_frames().into_iter();
+    lines.extend(
+        extended.map(|(name, body)| format!("{name} {}", hex(&Frame { body: Some(body) }.encode_to_vec()))),
+    );
     lines.join("\n")
 }
 
@@ -290,7 +340,7 @@ fn the_bytes_of_a_write_off_stay() {
 
 #[test]
 fn every_message_reads_back() {
-    for (name, body) in frames() {
+    for (name, body) in frames().into_iter().chain(extended_frames()) {
         let frame = Frame { body: Some(body) };
         assert_eq!(
             Frame::decode(Bytes::from(frame.encode_to_vec())),

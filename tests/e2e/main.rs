@@ -7,3 +7,4 @@ mod content;
 mod docs;
 mod faults;
 mod outage;
+mod rotation;

@@ -24,6 +24,15 @@ pub(super) const CURSOR_BYTES_MAX: usize = 1024;
 /// Length of an epoch frame: the shortest thing whose loss costs more than sending again.
 pub(super) const EPOCH_FRAME_LEN: u64 = FRAME_HEADER_LEN as u64 + 8;
 
+/// The collector had another log than the one that acknowledged things before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogReplaced {
+    /// The one of before.
+    pub known: [u8; 16],
+    /// The one of now.
+    pub found: [u8; 16],
+}
+
 /// One record.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Record {
@@ -34,6 +43,7 @@ pub(super) enum Record {
     Acked(StreamId, Progress),
     Ended(StreamId),
     Finished(FinishedFile),
+    LogReplaced(Option<LogReplaced>),
 }
 
 pub(super) fn header() -> [u8; HEADER_LEN] {
@@ -55,6 +65,7 @@ impl Record {
             Self::Acked(..) => 5,
             Self::Ended(_) => 6,
             Self::Finished(_) => 7,
+            Self::LogReplaced(_) => 8,
         }
     }
 
@@ -82,6 +93,11 @@ impl Record {
             }
             Self::Ended(id) => out.put_slice(id.as_bytes()),
             Self::Finished(file) => file.write_to(out),
+            Self::LogReplaced(None) => {}
+            Self::LogReplaced(Some(LogReplaced { known, found })) => {
+                out.put_slice(known);
+                out.put_slice(found);
+            }
         }
         let body_len = out.len() - at - FRAME_HEADER_LEN;
         assert!(
@@ -111,6 +127,11 @@ impl Record {
             5 => Self::Acked(StreamId::from_bytes(array(&mut body)?), read_progress(&mut body)?),
             6 => Self::Ended(StreamId::from_bytes(array(&mut body)?)),
             7 => Self::Finished(FinishedFile::read(&mut body)?),
+            8 if body.is_empty() => Self::LogReplaced(None),
+            8 => Self::LogReplaced(Some(LogReplaced {
+                known: array(&mut body)?,
+                found: array(&mut body)?,
+            })),
             _ => return None,
         };
         body.is_empty().then_some(record)

@@ -10,6 +10,12 @@ const MACHINE_ID_PATH: &str = "/etc/machine-id";
 pub struct MachineMark(pub(super) [u8; 16]);
 
 impl MachineMark {
+    /// As it is told to a collector.
+    #[must_use]
+    pub fn to_proto(self) -> bytes::Bytes {
+        bytes::Bytes::copy_from_slice(&self.0)
+    }
+
     /// Of this machine; `None` where it has no machine-id (a container), which binds nothing.
     #[must_use]
     pub fn of_this_machine() -> Option<Self> {

@@ -39,6 +39,7 @@
 //! | 5 acked | `stream_id` 16, u64 `acked_upto`, resume, u16 count, then each range above it: u64 start, u64 end, resume |
 //! | 6 ended | `stream_id` 16 |
 //! | 7 finished | a file whose stream ended, kept for knowing its content again: `stream_id` 16, u64 size, then of its first bytes and of those before its end: u32 len, u32 crc32c; i64 ns UTC when it was opened, path; the newest 4,096 |
+//! | 8 log replaced | `log_id` 16 of before, 16 of now: what the first acknowledged may be missing; empty: settled |
 //!
 //! resume: u8 0 nowhere; 1 content: u32 len, u32 crc32c; 2 cursor: u16 len, UTF-8.
 //!
@@ -53,7 +54,7 @@
 //! | | written | synced |
 //! | --- | --- | --- |
 //! | created, instance, epoch | at once | at once |
-//! | acked, ended, finished, log id | 5 s after the first change | 30 s after it was written, and on stop |
+//! | acked, ended, finished, log id, log replaced | 5 s after the first change | 30 s after it was written, and on stop |
 //!
 //! Nothing changed: nothing is written. What a crash costs is data that is sent again and deduplicated.
 //!
@@ -88,6 +89,7 @@ use parking_lot::Mutex;
 
 pub use error::CheckpointError;
 pub use finished::FinishedFile;
+pub use format::LogReplaced;
 pub use machine::MachineMark;
 pub use scan::Damage;
 
@@ -262,6 +264,12 @@ impl Checkpoints {
         self.state.lock().stream(stream_id)
     }
 
+    /// Which machine this is, where that can be told.
+    #[must_use]
+    pub fn machine_mark(&self) -> Option<MachineMark> {
+        self.state.lock().machine_mark()
+    }
+
     /// Files whose streams are over, as far back as they are remembered.
     #[must_use]
     pub fn finished(&self) -> Vec<FinishedFile> {
@@ -284,6 +292,26 @@ impl Checkpoints {
     pub fn set_log_id(&self, log_id: [u8; 16]) {
         let now = self.clock.monotonic();
         self.state.lock().set_log_id(log_id, now);
+    }
+
+    /// The collector had another log than the one that acknowledged things before, and nobody has decided yet what is
+    /// to be done about it.
+    #[must_use]
+    pub fn log_replaced(&self) -> Option<LogReplaced> {
+        self.state.lock().log_replaced()
+    }
+
+    /// Remembers that, or that it is settled.
+    pub fn set_log_replaced(&self, replaced: Option<LogReplaced>) {
+        let now = self.clock.monotonic();
+        self.state.lock().set_log_replaced(replaced, now);
+    }
+
+    /// Everything of a stream from `upto` on is to be sent again; `resume` is of what is before that. While nobody
+    /// reads it.
+    pub fn rewind(&self, stream_id: &StreamId, upto: u64, resume: Resume) {
+        let now = self.clock.monotonic();
+        self.state.lock().rewind(stream_id, upto, resume, now);
     }
 
     /// Who this agent is: random, made once, bound to the machine.

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::error::CheckpointError;
 use super::finished::{FinishedFile, FinishedFiles};
+use super::format::LogReplaced;
 use super::format::{CURSOR_BYTES_MAX, DESCRIPTOR_BYTES_MAX, EPOCH_FRAME_LEN, FRAME_HEADER_LEN, Record};
 use super::machine::MachineMark;
 use super::progress::Progress;
@@ -31,6 +32,7 @@ pub(super) struct State {
     machine: [u8; 16],
     machine_is_new: bool,
     log_id: Option<[u8; 16]>,
+    log_replaced: Option<LogReplaced>,
     /// Given out in this process, or reserved before it.
     epoch: u64,
     epoch_reserved: u64,
@@ -43,6 +45,7 @@ pub(super) struct State {
     dirty_ends: BTreeSet<StreamId>,
     dirty_finished: Vec<FinishedFile>,
     dirty_log_id: bool,
+    dirty_log_replaced: bool,
     dirty_since: Option<Duration>,
 }
 
@@ -124,6 +127,7 @@ impl State {
                 self.streams.remove(&id);
             }
             Record::Finished(file) => self.finished.add(file),
+            Record::LogReplaced(replaced) => self.log_replaced = replaced,
         }
     }
 
@@ -198,6 +202,30 @@ impl State {
         }
     }
 
+    pub const fn log_replaced(&self) -> Option<LogReplaced> {
+        self.log_replaced
+    }
+
+    pub fn set_log_replaced(&mut self, replaced: Option<LogReplaced>, now: Duration) {
+        if self.log_replaced != replaced {
+            self.log_replaced = replaced;
+            self.dirty_log_replaced = true;
+            self.dirty_since.get_or_insert(now);
+        }
+    }
+
+    /// Forgets what is acknowledged from a position on.
+    pub fn rewind(&mut self, id: &StreamId, upto: u64, resume: Resume, now: Duration) {
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.progress = Progress {
+                resume,
+                ..Progress::new(upto)
+            };
+            self.dirty_acks.insert(*id);
+            self.dirty_since.get_or_insert(now);
+        }
+    }
+
     pub const fn dirty_since(&self) -> Option<Duration> {
         self.dirty_since
     }
@@ -219,8 +247,11 @@ impl State {
         let finished = std::mem::take(&mut self.dirty_finished)
             .into_iter()
             .map(Record::Finished);
+        let replaced =
+            std::mem::take(&mut self.dirty_log_replaced).then_some(Record::LogReplaced(self.log_replaced));
         log_id
             .into_iter()
+            .chain(replaced)
             .chain(finished)
             .chain(ends)
             .chain(acks)
@@ -234,6 +265,7 @@ impl State {
                 Record::Acked(id, _) => drop(self.dirty_acks.insert(*id)),
                 Record::Ended(id) => drop(self.dirty_ends.insert(*id)),
                 Record::LogId(_) => self.dirty_log_id = true,
+                Record::LogReplaced(_) => self.dirty_log_replaced = true,
                 Record::Finished(file) => self.dirty_finished.push(file.clone()),
                 // Whoever asked for these has been told that it failed.
                 Record::Instance { .. } | Record::Epoch(_) | Record::Created(_) => {}
@@ -246,6 +278,10 @@ impl State {
     pub fn live_records(&self) -> Vec<Record> {
         let mut records = vec![self.instance_record(), Record::Epoch(self.epoch_reserved)];
         records.extend(self.log_id.map(Record::LogId));
+        records.extend(
+            self.log_replaced
+                .map(|replaced| Record::LogReplaced(Some(replaced))),
+        );
         for (id, stream) in &self.streams {
             records.push(Record::Created(Box::new(stream.descriptor.clone())));
             if stream.progress != Progress::new(stream.descriptor.start) {
@@ -304,6 +340,10 @@ impl State {
 
     pub fn stream(&self, id: &StreamId) -> Option<StreamState> {
         self.streams.get(id).map(Stream::state)
+    }
+
+    pub fn machine_mark(&self) -> Option<MachineMark> {
+        (self.machine != NO_MACHINE).then_some(MachineMark(self.machine))
     }
 
     pub fn finished(&self) -> Vec<FinishedFile> {

@@ -84,6 +84,16 @@ const SPOOL_EXPORT_EXAMPLES: &str = "Examples:
 Writes every record of the spool as one JSON object a line; --raw writes the text of log records only. For a machine that will
 never reach its collector again.";
 
+const REWIND_EXAMPLES: &str = "Examples:
+  edgelogger-agent rewind --all --dry-run
+  edgelogger-agent rewind --all --to stored --url http://collector.example:7480
+  edgelogger-agent rewind --path '/var/log/app/*.log' --to start
+  edgelogger-agent rewind --accept-gap
+
+For when the collector lost what it had acknowledged: its disk was replaced, its log restored. Files that are still what
+they were are read again, in the same streams, once the agent is started; a collector that has some of it recognises
+that. Stop the agent first.";
+
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
 #[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
@@ -114,6 +124,73 @@ pub enum Command {
     /// Look at what waits on disk: measurements that the collector has not acknowledged
     #[command(subcommand, before_help = SPOOL_EXAMPLES, before_long_help = SPOOL_EXAMPLES, after_help = EXIT_CODES)]
     Spool(SpoolCommand),
+    /// Have files sent again that a collector has lost
+    #[command(before_help = REWIND_EXAMPLES, before_long_help = REWIND_EXAMPLES, after_help = EXIT_CODES)]
+    Rewind(RewindArguments),
+}
+
+/// Where a stream is rewound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewindTo {
+    /// Its first position.
+    Start,
+    /// What the collector has of it.
+    Stored,
+    /// A byte.
+    Position(u64),
+}
+
+fn rewind_to(text: &str) -> Result<RewindTo, String> {
+    match text {
+        "start" => Ok(RewindTo::Start),
+        "stored" => Ok(RewindTo::Stored),
+        digits => {
+            let position = digits.parse();
+            position
+                .map(RewindTo::Position)
+                .map_err(|_| "write start, stored, or a number of bytes".to_owned())
+        }
+    }
+}
+
+/// `rewind`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct RewindArguments {
+    #[command(flatten)]
+    pub(super) config: StateArguments,
+    /// All files
+    #[arg(long, group = "which")]
+    pub(super) all: bool,
+    /// Files by the path under which they are collected, also when they were rotated since
+    #[arg(long, value_name = "GLOB", group = "which")]
+    pub(super) path: Option<String>,
+    /// One stream; `edgelogger-agent files` shows them
+    #[arg(long, value_name = "ID", group = "which")]
+    pub(super) stream: Option<String>,
+    /// None: the gap is accepted, and no longer a trouble
+    #[arg(long, group = "which")]
+    pub(super) accept_gap: bool,
+    /// From where: start, stored (what the collector at --url has), or a position in bytes
+    #[arg(long, default_value = "start", value_parser = rewind_to)]
+    pub(super) to: RewindTo,
+    /// The collector's API, for `--to stored`
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7480",
+        env = "EDGELOGGER_COLLECTOR_URL"
+    )]
+    pub(super) url: String,
+    /// A token for people, where the API asks for one
+    #[arg(long, value_name = "FILE", env = "EDGELOGGER_TOKEN_FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Show what would be sent again, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `spool`.

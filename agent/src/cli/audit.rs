@@ -40,7 +40,7 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<u8, Failure> {
     Ok(if all_explained { 0 } else { FAILED })
 }
 
-fn read_token(path: &std::path::Path) -> Result<String, Failure> {
+pub(super) fn read_token(path: &std::path::Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(WRONG_USE, &format!("cannot read {}: {error}", path.display())))?;
     if text.len() > TOKEN_BYTES_MAX {

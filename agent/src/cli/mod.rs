@@ -6,6 +6,7 @@
 //! | `run` | collect until told to stop |
 //! | `check` | what would be collected, and does the collector answer? |
 //! | `status` | ask a running agent: `status`, `files` |
+//! | `rewind` | have files sent again |
 //! | `audit` | compare files with what the collector says it has |
 //! | `spool` | what lies in the spool: `ls`, `verify`, `repair`, `export` |
 //!
@@ -14,6 +15,7 @@
 mod arguments;
 mod audit;
 mod check;
+mod rewind;
 mod run;
 mod spool;
 mod status;
@@ -29,8 +31,8 @@ pub use arguments::{Arguments, Command};
 /// What scripts may rely on; shown by `--help`.
 pub const EXIT_CODES: &str = "Exit codes:
   0  it worked; `status`: healthy; `check`: everything can be used
-  1  it failed, `check` found something that can't be used, or `audit` something that is not explained,
-     or `spool` something damaged
+  1  it failed, `check` found something that can't be used, `audit` something that is not explained, `spool` something
+     damaged, or `rewind` a file that can't be read again
   2  the command line or the configuration is wrong
   3  `status`: no agent runs
   4  `status`: the agent runs, and something is wrong (degraded)";
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Files(arguments) => status::files(&arguments),
         Command::Audit(arguments) => audit::audit(&arguments),
         Command::Spool(command) => spool::spool(&command),
+        Command::Rewind(arguments) => rewind::rewind(&arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

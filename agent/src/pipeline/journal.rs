@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use edgelogger_common::stream::StreamId;
-use edgelogger_proto::v1::StreamDescriptor;
+use edgelogger_proto::v1::{StoredStream, StreamDescriptor};
 
-use crate::checkpoint::Checkpoints;
+use crate::adoption::Adoption;
+use crate::checkpoint::{Checkpoints, LogReplaced};
 use crate::flow::SentBlock;
 use crate::spool::Spool;
 use crate::tally::{Settled, Tally};
@@ -15,14 +17,21 @@ pub(super) struct TalliedJournal {
     checkpoints: Arc<Checkpoints>,
     tally: Arc<Tally>,
     spool: Option<Spool>,
+    adoption: Option<Adoption>,
 }
 
 impl TalliedJournal {
-    pub const fn new(checkpoints: Arc<Checkpoints>, tally: Arc<Tally>, spool: Option<Spool>) -> Self {
+    pub const fn new(
+        checkpoints: Arc<Checkpoints>,
+        tally: Arc<Tally>,
+        spool: Option<Spool>,
+        adoption: Option<Adoption>,
+    ) -> Self {
         Self {
             checkpoints,
             tally,
             spool,
+            adoption,
         }
     }
 }
@@ -67,5 +76,23 @@ impl Journal for TalliedJournal {
 
     fn set_log_id(&self, log_id: [u8; 16]) {
         self.checkpoints.set_log_id(log_id);
+    }
+
+    fn log_replaced(&self) -> Option<LogReplaced> {
+        self.checkpoints.log_replaced()
+    }
+
+    fn set_log_replaced(&self, replaced: Option<LogReplaced>) {
+        self.checkpoints.set_log_replaced(replaced);
+    }
+
+    fn adoption_question(&self) -> Option<Bytes> {
+        Some(self.adoption.as_ref()?.question()?.to_proto())
+    }
+
+    fn adoption_answer(&self, stored: &[StoredStream]) {
+        if let Some(adoption) = &self.adoption {
+            adoption.answered(stored.to_vec());
+        }
     }
 }

@@ -50,6 +50,7 @@ use edgelogger_common::disk::{Disk, OsDisk};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::adoption::Adoption;
 use crate::checkpoint::{CheckpointError, Checkpoints, Durability, StreamState};
 use crate::config::{AgentConfig, Invalid};
 use crate::encoder::{BatchesInFlight, Encoder};
@@ -167,7 +168,8 @@ impl Agent {
         )?;
         let ring = Ring::new(config.ring_limits());
         let batches = BatchesInFlight::new(ring.clone());
-        let prepared = sources::prepare(&config, &ring, &checkpoints, ground)?;
+        let adoption = Adoption::needed(&checkpoints);
+        let prepared = sources::prepare(&config, &ring, &checkpoints, ground, adoption.as_ref())?;
         let spool_and_thread = start_spool(&config, &ring, &checkpoints, &batches, ground)?;
         let spool = spool_and_thread.as_ref().map(|(spool, _)| spool.clone());
         let vitals = Arc::new(vitals::AgentVitals::new(
@@ -184,6 +186,7 @@ impl Agent {
                 Arc::clone(&checkpoints),
                 ring.tally(),
                 spool.clone(),
+                adoption,
             )),
             vitals: Arc::clone(&vitals) as Arc<dyn crate::transport::Vitals>,
             clock: Arc::clone(&ground.clock),

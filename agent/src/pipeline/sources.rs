@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::adoption::Adoption;
 use crate::alarm::Alarm;
 use crate::checkpoint::Checkpoints;
 use crate::config::AgentConfig;
@@ -51,6 +52,7 @@ pub(super) fn prepare(
     ring: &Ring,
     checkpoints: &Arc<Checkpoints>,
     ground: &Ground,
+    adoption: Option<&Adoption>,
 ) -> Result<Prepared, AgentError> {
     let alarm = Alarm::new().map_err(AgentError::system("make a wake-up for the sources"))?;
     let mut prepared = Prepared {
@@ -64,7 +66,10 @@ pub(super) fn prepare(
     for (index, file) in config.source.file.iter().enumerate() {
         let handle = ring.source(&format!("file {index}"), RESERVE_BYTES_DEFAULT);
         let clock = Arc::clone(&ground.clock);
-        let source = FileSource::new(file.clone(), handle, Arc::clone(checkpoints), clock, &own_paths)?;
+        let mut source = FileSource::new(file.clone(), handle, Arc::clone(checkpoints), clock, &own_paths)?;
+        if let Some(adoption) = adoption {
+            source.adopt_with(adoption.clone());
+        }
         prepared.wakers.push(source.waker());
         prepared.statuses.files.push(source.status());
         prepared.add(format!("files-{index}"), move || source.run());

@@ -259,14 +259,20 @@ async fn what_files_and_the_machine_say_arrives_and_a_restart_repeats_nothing() 
 async fn without_a_collector_it_answers_waits_and_stops_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start(dir.path()).await;
-    // Nobody listens there.
-    let mut config = config(dir.path(), 1);
-    config.shutdown_timeout = Duration::from_millis(200).into();
+    let mut config = config(dir.path(), collector.port);
     config.source.file.push(FileSourceConfig::new(vec![
         dir.path().join("*.log").display().to_string(),
     ]));
-    let expected = append(&dir.path().join("a.log"), 0..10_000);
+    // An agent that no collector ever answered would ask first what is stored.
+    let mut expected = append(&dir.path().join("a.log"), 0..10);
+    let agent = Running::start(config.clone());
+    until("the first lines", || collector.lines().len() >= expected.len()).await;
+    agent.stop().await;
 
+    // Nobody listens there.
+    config.collector.url = "wss://127.0.0.1:1".to_owned();
+    config.shutdown_timeout = Duration::from_millis(200).into();
+    expected.extend(append(&dir.path().join("a.log"), 10..10_000));
     let agent = Running::start(config.clone());
     let deadline = Instant::now() + PATIENCE;
     loop {

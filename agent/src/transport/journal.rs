@@ -1,9 +1,10 @@
 //! What the transport asks of the rest of the agent, and tells it.
 
+use bytes::Bytes;
 use edgelogger_common::stream::StreamId;
-use edgelogger_proto::v1::{AgentMetrics, StreamDescriptor, StreamHead};
+use edgelogger_proto::v1::{AgentMetrics, StoredStream, StreamDescriptor, StreamHead};
 
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, LogReplaced};
 use crate::flow::SentBlock;
 
 /// How the range of a block ended up at the collector.
@@ -32,6 +33,18 @@ pub trait Journal: Send + Sync {
     fn log_id(&self) -> Option<[u8; 16]>;
     /// Remember it.
     fn set_log_id(&self, log_id: [u8; 16]);
+    /// The collector's log is another one than the one that acknowledged things before, and that is not settled.
+    fn log_replaced(&self) -> Option<LogReplaced> {
+        None
+    }
+    /// Remember it.
+    fn set_log_replaced(&self, _replaced: Option<LogReplaced>) {}
+    /// The mark of this machine, where the state is new and the collector is to be asked what it has of it.
+    fn adoption_question(&self) -> Option<Bytes> {
+        None
+    }
+    /// Its answer; with every Welcome.
+    fn adoption_answer(&self, _stored: &[StoredStream]) {}
 }
 
 /// What heartbeats tell.

@@ -28,6 +28,7 @@ use super::tls_files::{TlsFiles, read_token};
 use super::websocket::{Incoming, Line, connect};
 use super::wire::{self, Outbound};
 use super::{Backoff, CollectorConfig, CollectorLimits, ConnectError};
+use crate::checkpoint::LogReplaced;
 use crate::flow::Outgoing;
 
 /// Streams that a Hello asks about: 300 KB. Those beyond are sent as if the collector knew nothing of them, and
@@ -155,6 +156,10 @@ impl Transport {
         let status = TransportStatus {
             peer: target.to_string(),
             since_ns: parts.clock.wall_ns(),
+            log_replaced: parts
+                .journal
+                .log_replaced()
+                .map(|replaced| log_replaced_message(&target, replaced)),
             ..TransportStatus::default()
         };
         let (status, status_receiver) = watch::channel(status);
@@ -294,6 +299,7 @@ impl Transport {
             tenant: String::new(),
             hostname: self.identity.hostname.clone(),
             boot_id: self.identity.boot_id.clone(),
+            adopt_machine_mark: self.journal.adoption_question().unwrap_or_default(),
         }
     }
 
@@ -495,6 +501,7 @@ impl Transport {
 
     fn welcomed(&mut self, welcome: &Welcome) {
         self.floor.observe_ns(welcome.clock_ns);
+        self.journal.adoption_answer(&welcome.stored);
         self.spread = Duration::from_millis(welcome.reconnect_spread_ms.into());
         self.limits.send_if_modified(|limits| {
             let said = CollectorLimits::of(welcome);
@@ -521,16 +528,18 @@ impl Transport {
     }
 
     fn log_replaced(&mut self, known: [u8; 16], found: [u8; 16]) {
-        let hex = |id: [u8; 16]| edgelogger_common::stream::StreamId::from_bytes(id).to_string();
-        let code = error_code::LOG_REPLACED;
-        let message = format!(
-            "{code}: {} has log {}, before it was {}. {}",
-            self.target,
-            hex(found),
-            hex(known),
-            code.help
-        );
+        // What the first one acknowledged is missing in every one since, until somebody settles it.
+        let before = self.journal.log_replaced().map_or(known, |before| before.known);
+        if before == found {
+            tracing::info!("{} has its former log again", self.target);
+            self.journal.set_log_replaced(None);
+            self.status.send_modify(|status| status.log_replaced = None);
+            return;
+        }
+        let replaced = LogReplaced { known: before, found };
+        let message = log_replaced_message(&self.target, replaced);
         tracing::error!("{message}");
+        self.journal.set_log_replaced(Some(replaced));
         self.status
             .send_modify(|status| status.log_replaced = Some(message));
     }
@@ -640,6 +649,17 @@ impl Transport {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+fn log_replaced_message(target: &Target, LogReplaced { known, found }: LogReplaced) -> String {
+    let hex = |id: [u8; 16]| edgelogger_common::stream::StreamId::from_bytes(id).to_string();
+    let code = error_code::LOG_REPLACED;
+    format!(
+        "{code}: {target} has log {}, before it was {}. {}",
+        hex(found),
+        hex(known),
+        code.help
+    )
 }
 
 /// One connection.

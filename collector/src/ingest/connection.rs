@@ -167,7 +167,10 @@ where
     context
         .heads
         .greeted(&agent, &greeting.streams, of_other_log, context.clock.wall_ns());
-    let answer = welcome_frame(context, greeting.protocol, known, window.limit());
+    let mut answer = welcome_frame(context, greeting.protocol, known, window.limit());
+    if !greeting.adopt_machine_mark.is_empty() {
+        answer.stored = (context.stored)(&agent, &greeting.adopt_machine_mark);
+    }
     let core = Session::new(greeting.identity, window, descriptors, &greeting.streams);
     send(socket, Body::Welcome(answer)).await.map_err(|_| None)?;
     Ok(Established { lease, core, agent })
@@ -220,6 +223,7 @@ fn welcome_frame(
         collector_version: env!("CARGO_PKG_VERSION").to_owned(),
         clock_ns: context.clock.wall_ns(),
         durability: Durability::Fsync.into(),
+        stored: Vec::new(),
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Greeting {
     pub last_log_id: Bytes,
     /// Its wall clock.
     pub clock_ns: i64,
+    /// It asks what is stored of this machine, or empty.
+    pub adopt_machine_mark: Bytes,
 }
 
 /// Checks a Hello against the token of its connection.
@@ -149,6 +151,7 @@ pub fn check_hello(hello: Hello, claims: &Claims) -> Result<Greeting, Refusal> {
         protocol,
         last_log_id: hello.last_log_id,
         clock_ns: hello.clock_ns,
+        adopt_machine_mark: hello.adopt_machine_mark,
     })
 }
 

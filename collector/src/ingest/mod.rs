@@ -77,6 +77,9 @@ pub struct IngestSettings {
     pub admissions_per_second: u32,
 }
 
+/// Of an agent and its machine's mark to what it may go on with.
+pub type StoredStreams = dyn Fn(&str, &[u8]) -> Vec<edgelogger_proto::v1::StoredStream> + Send + Sync;
+
 /// Everything that the connections share.
 pub struct IngestContext {
     /// Configuration.
@@ -95,6 +98,8 @@ pub struct IngestContext {
     pub validator: Arc<Validator>,
     /// Streams that are known.
     pub known: KnownStreams,
+    /// What is stored of the files of a machine whose agent lost its state, by agent and machine.
+    pub stored: Box<StoredStreams>,
     /// What agents said of their streams' heads.
     pub heads: Heads,
     /// The way into the log.

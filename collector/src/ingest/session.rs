@@ -51,6 +51,10 @@ pub struct Ticket {
 
 /// What the shell does for the core, in this order.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "of frames only Welcome is large, which is sent before there is a session; actions live for a moment"
+)]
 pub enum Action {
     /// Send it.
     Send(Body),

@@ -41,6 +41,9 @@ pub struct StreamState {
     /// Positions count records; otherwise they are byte offsets.
     #[serde(default, skip_serializing_if = "is_default")]
     pub counts_records: bool,
+    /// The machine that it is of, as hexadecimal digits; empty where its agent did not say.
+    #[serde(default, rename = "mark", skip_serializing_if = "String::is_empty")]
+    pub machine_mark: String,
     /// First position.
     #[serde(default, skip_serializing_if = "is_default")]
     pub start: u64,
@@ -185,7 +188,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl StreamState {
+    /// Is it of the machine with this mark?
+    #[must_use]
+    pub fn is_of_machine(&self, mark: &[u8]) -> bool {
+        !mark.is_empty() && self.machine_mark == hex(mark)
+    }
+
     /// What a descriptor says.
     pub fn new(machine_id: &str, descriptor: &v1::StreamDescriptor) -> Self {
         Self {
@@ -194,6 +207,7 @@ impl StreamState {
             kind: descriptor.kind,
             opened_ns: descriptor.opened_time_ns,
             counts_records: descriptor.unit == i32::from(v1::PositionUnit::Record),
+            machine_mark: hex(&descriptor.machine_mark),
             start: descriptor.start,
             ..Self::default()
         }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::disk::OsDisk;
 use edgelogger_common::segment::{SegmentLog, SegmentOptions};
 use edgelogger_proto::v1::frame::Body;
-use edgelogger_proto::v1::{Heartbeat, LogEntry, StreamHead, log_entry};
+use edgelogger_proto::v1::{Heartbeat, Hello, LogEntry, StreamHead, Welcome, log_entry};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -551,4 +552,56 @@ async fn what_an_earlier_log_acknowledged_is_not_waited_for() {
         stream["positions"]["lost"] == 20 && stream["rows"] == 2
     })
     .await;
+}
+
+/// A session that ends when it was welcomed.
+async fn greet(fixture: &Fixture, hello: Hello) -> Welcome {
+    let mut session = fixture.connect().await;
+    let welcome = session.hello(hello).await;
+    session.close().await;
+    welcome
+}
+
+#[tokio::test]
+async fn an_agent_without_state_is_told_of_the_open_files_of_its_machine_and_of_no_other() {
+    let fixture = Fixture::start().await;
+    let asks = |instance: u8, mark: u8| Hello {
+        adopt_machine_mark: Bytes::copy_from_slice(&[mark; 16]),
+        ..hello(instance, 1)
+    };
+    let mut session = fixture.connect().await;
+    session.hello(hello(1, 1)).await;
+    let Body::StreamOpen(mut opened) = open(1) else {
+        panic!("it is one")
+    };
+    opened.stream.as_mut().unwrap().machine_mark = Bytes::copy_from_slice(&[7; 16]);
+    session.send(Body::StreamOpen(opened)).await;
+    let text = "one\ntwo\nthree\n";
+    session
+        .send(Body::Batch(batch_of(
+            2,
+            "zstd:1",
+            &[lines(0, text), lines(20, "behind a gap\n")],
+        )))
+        .await;
+    session.acked(2).await;
+    until(&fixture, "", |stream| stream["stored_upto"] == 14).await;
+    session.close().await;
+
+    let welcome = greet(&fixture, asks(2, 7)).await;
+    assert_eq!(welcome.stored.len(), 1);
+    let stored = &welcome.stored[0];
+    assert_eq!((&stored.stream_id, stored.stored_upto), (&STREAM.to_proto(), 14));
+    assert_eq!(stored.name, "/var/log/app.log");
+    let checks: Vec<_> = stored
+        .checks
+        .iter()
+        .map(|check| (check.start, check.end, check.crc32c))
+        .collect();
+    assert_eq!(checks, [(0, 14, crc32c(text.as_bytes()))]);
+
+    let other = greet(&fixture, asks(3, 8)).await;
+    assert_eq!(other.stored, []);
+    let unasked = greet(&fixture, hello(4, 1)).await;
+    assert_eq!(unasked.stored, []);
 }

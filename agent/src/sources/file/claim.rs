@@ -177,7 +177,7 @@ impl FileSource {
         }
     }
 
-    fn wait_for_content(&mut self, id: FileId, state: StreamState) {
+    pub(super) fn wait_for_content(&mut self, id: FileId, state: StreamState) {
         self.waiting.undecided.insert(id);
         self.waiting.by_file.entry(id).or_default().push(state);
         self.newcomers.push_back(id);

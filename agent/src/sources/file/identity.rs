@@ -17,7 +17,7 @@ use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck};
 pub(super) const FINGERPRINT_BYTES_MAX: usize = 1024;
 
 /// Content that two files must share at least for one to be taken for a copy of the other.
-const COPY_BYTES_MIN: u64 = 32;
+pub(super) const COPY_BYTES_MIN: u64 = 32;
 
 /// What a stream remembers of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{PositionUnit, SourceKind, StreamDescriptor};
@@ -23,7 +24,7 @@ use super::reader::Place;
 use super::skip::{SkipReason, judge};
 use super::source::FileSource;
 use super::stat::{FileStat, stat_open};
-use crate::checkpoint::StreamState;
+use crate::checkpoint::{MachineMark, StreamState};
 use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck, Resume};
 
 /// Files that are made into streams at once, with one write to the checkpoints.
@@ -92,10 +93,17 @@ impl FileSource {
             return;
         }
         let mut new = Vec::new();
+        let mut held = Vec::new();
         for _ in 0..INTAKE_MAX {
             let Some(id) = self.newcomers.pop_front() else {
                 break;
             };
+            let is_claimed = self.waiting.by_file.contains_key(&id);
+            let is_open = |file: &Tailer| !is_claimed && self.adopting.holds(&file.name);
+            if self.files.get(id).is_some_and(is_open) {
+                held.push(id);
+                continue;
+            }
             self.waiting.undecided.remove(&id);
             if let Some(file) = self.files.get_mut(id) {
                 file.queued = false;
@@ -112,6 +120,7 @@ impl FileSource {
                 Err(error) => self.failed(id, "read", error),
             }
         }
+        self.newcomers.extend(held);
         // A file that came twice in this round is one stream.
         let mut ids = HashSet::new();
         new.retain(|(id, _)| ids.insert(*id));
@@ -220,6 +229,13 @@ impl FileSource {
         !file.followed && (file.skip_content || old)
     }
 
+    pub(super) fn machine_mark(&self) -> Bytes {
+        self.checkpoints
+            .machine_mark()
+            .map(MachineMark::to_proto)
+            .unwrap_or_default()
+    }
+
     /// A stream from 0.
     fn new_stream(&self, file: &Tailer, found: &FileStat, head: &[u8]) -> New {
         let stream_id = StreamId::random();
@@ -234,6 +250,7 @@ impl FileSource {
             predecessor: file.predecessor.map(StreamId::to_proto).unwrap_or_default(),
             file: Some(identity(file.name.as_os_str().as_bytes(), found, head)),
             opened_time_ns: self.clock.wall_ns(),
+            machine_mark: self.machine_mark(),
         };
         New {
             descriptor,

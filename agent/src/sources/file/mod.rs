@@ -14,6 +14,7 @@
 //! | `identity`, `skip` | pure: is it the same file? is it a log at all? |
 //! | `intake`, `claim` | from a file to a stream: new, or one of an earlier process |
 //! | `backlog` | fresh lines first: what of a file is read later |
+//! | `adopt` | streams of an agent whose state is lost |
 //! | `copy` | `copytruncate` |
 //! | `archive` | the content of a compressed file |
 //! | `archives`, `lost`, `inspect` | logs that were compressed before they were read to their end |
@@ -23,6 +24,7 @@
 //! | `hold` | pure: how long deleted files are held open |
 //! | `outbox` | what must leave in order before anything is read on |
 //! | `source` | the loop |
+//! | `rewind` | from where a stream can be read again |
 //! | `status` | what it says about itself |
 //!
 //! # What holds
@@ -54,6 +56,7 @@
 //! held up. A compressed file that is damaged is read up to there; what follows is lost, with a reason. When the state
 //! can't be written, new files wait. When the ring is full, reading stops, and renames and deletions are still noticed. When inotify is exhausted or overflows, rescans find what it did not tell.
 
+mod adopt;
 mod archive;
 mod archives;
 mod backlog;
@@ -78,6 +81,7 @@ mod long_line;
 mod lost;
 mod outbox;
 mod reader;
+mod rewind;
 mod serve;
 mod skip;
 mod source;
@@ -89,6 +93,7 @@ mod watch;
 
 pub use config::{FileSourceConfig, LINE_BYTES_MAX_DEFAULT, LINE_BYTES_MAX_LIMIT, Start};
 pub use error::{FileSourceError, Unreadable};
+pub use rewind::{RewindError, RewindPoint, rewind_point};
 pub use skip::SkipReason;
 pub use source::FileSource;
 pub use stat::FileKind;

@@ -85,7 +85,9 @@ impl FileSource {
     }
 
     fn newcomers_wait(&self) -> bool {
-        !self.newcomers.is_empty() && self.clock.monotonic() >= self.intake_at
+        self.adopting.wait().is_none()
+            && !self.newcomers.is_empty()
+            && self.clock.monotonic() >= self.intake_at
     }
 
     fn no_credit(&mut self) {
@@ -98,7 +100,7 @@ impl FileSource {
 
     /// While nothing can be read, files that have something to be read are opened as far as descriptors reach, so
     /// that what is deleted meanwhile can still be read later.
-    fn open_waiting(&mut self) {
+    pub(super) fn open_waiting(&mut self) {
         let room = self.config.open_files_max.saturating_sub(self.files.open_count());
         let waiting = self.queue.iter().chain(&self.newcomers).copied();
         let waiting: Vec<FileId> = waiting

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use edgelogger_common::clock::Clock;
 
+use super::adopt::Adopting;
 use super::archives::Archives;
 use super::backlog::UNREAD_BYTES_MAX;
 use super::claim::Waiting;
@@ -61,6 +62,8 @@ pub struct FileSource {
     pub(super) newcomers: VecDeque<FileId>,
     /// Streams of an earlier process.
     pub(super) waiting: Waiting,
+    /// Streams of an agent whose state is lost.
+    pub(super) adopting: Adopting,
     /// Compressed files, and streams that may go on in one.
     pub(super) archives: Archives,
     /// When new streams are tried again after a failure.
@@ -123,6 +126,7 @@ impl FileSource {
             renames: HashMap::new(),
             newcomers: VecDeque::new(),
             waiting: Waiting::default(),
+            adopting: Adopting::default(),
             archives: Archives::default(),
             intake_at: Duration::ZERO,
             reader: Reader::new(config.line_bytes_max.as_usize()),
@@ -194,11 +198,12 @@ impl FileSource {
         }
         self.look_at_changed();
         self.settle_displaced();
+        let adopting = self.adopt_streams(now);
         self.take_in(now);
         self.fire_timers(now);
         self.sweep_held(now);
         let inspecting = self.inspect();
-        let busy = self.serve() || inspecting;
+        let busy = self.serve() || inspecting || adopting;
         Ok(if busy { Duration::ZERO } else { self.time_to_wait() })
     }
 
@@ -208,10 +213,12 @@ impl FileSource {
         if self.files.gone().next().is_some() {
             until = until.min(self.sweep_at);
         }
-        if !self.newcomers.is_empty() {
+        let now = self.clock.monotonic();
+        if let Some(wait) = self.adopting.wait() {
+            until = until.min(now + wait);
+        } else if !self.newcomers.is_empty() {
             until = until.min(self.intake_at);
         }
-        let now = self.clock.monotonic();
         let wait = until.saturating_sub(now);
         match self.credit_pause.into_iter().chain(self.backlog_pause).min() {
             Some(pause) => wait.min(pause),

@@ -1,6 +1,7 @@
 //! Real files in temporary directories. The source is driven step by step: the kernel queues its events before the
 //! operation that causes them returns, so nothing here waits for time to pass but the injected clock.
 
+mod adopt;
 mod archives;
 mod backlog;
 mod content;
@@ -8,6 +9,7 @@ mod paths;
 mod property;
 mod random;
 mod restart;
+mod rewind;
 mod rotation;
 mod running;
 
