@@ -75,7 +75,7 @@ pub(super) fn rewind(arguments: &RewindArguments) -> Result<u8, Failure> {
         report.bytes += point.as_ref().map_or(0, |point| point.from - point.to);
         report.streams.push(fate(state, point));
     }
-    if !arguments.dry_run {
+    if !arguments.dry_run && (arguments.accept_gap || !streams.is_empty()) {
         report.log_settled = checkpoints.log_replaced().is_some();
         checkpoints.set_log_replaced(None);
         let flushed = checkpoints.flush(Durability::Synced);
@@ -85,7 +85,7 @@ pub(super) fn rewind(arguments: &RewindArguments) -> Result<u8, Failure> {
         let json = serde_json::to_string(&report).map_err(|error| Failure::new(FAILED, &error))?;
         println!("{json}");
     } else {
-        print!("{}", screen(&report));
+        print!("{}", screen(&report, arguments.accept_gap));
     }
     Ok(if all_found { 0 } else { FAILED })
 }
@@ -202,7 +202,7 @@ fn fate(state: &StreamState, point: Result<RewindPoint, RewindError>) -> Fate {
     }
 }
 
-fn screen(report: &Report) -> String {
+fn screen(report: &Report, accepts_gap: bool) -> String {
     let mut out = String::new();
     for fate in &report.streams {
         let source = harmless(&fate.source);
@@ -219,6 +219,16 @@ fn screen(report: &Report) -> String {
                 harmless(left.as_deref().unwrap_or_default()),
                 fate.stream
             ),
+        };
+    }
+    if report.streams.is_empty() {
+        return if report.log_settled {
+            "The gap is accepted.\n".to_owned()
+        } else if accepts_gap {
+            "There is no gap to be accepted.\n".to_owned()
+        } else {
+            "No stream is meant by that; `edgelogger-agent files` shows those of a running agent.\n"
+                .to_owned()
         };
     }
     let again = report.streams.iter().filter(|fate| fate.left.is_none()).count();
