@@ -5,6 +5,7 @@ mod adopt;
 mod archives;
 mod backlog;
 mod content;
+mod kinds;
 mod paths;
 mod property;
 mod random;
