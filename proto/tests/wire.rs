@@ -297,6 +297,32 @@ fn write_off() -> LogEntry {
     }
 }
 
+fn spool_entry() -> SpoolEntry {
+    SpoolEntry {
+        written_time_ns: 1_700_000_000_000_000_005,
+        streams: vec![SpoolStream {
+            descriptor: Some(descriptor()),
+            acked: vec![Range { start: 10, end: 30 }],
+        }],
+        blocks: vec![SpoolBlock {
+            stream_id: id(1),
+            start: 30,
+            end: 50,
+            record_count: 8,
+            receipt_reason: 0,
+            dropped_positions: 2,
+            lost_positions: 3,
+            dropped_records: 4,
+            lost_records: 5,
+            counts_records: true,
+        }],
+        body: Some(spool_entry::Body::Batch(Batch {
+            sequence: 0,
+            ..batch()
+        })),
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -336,6 +362,13 @@ fn the_bytes_of_a_write_off_stay() {
     let bytes = write_off().encode_to_vec();
     assert_eq!(hex(&bytes), include_str!("golden/write_off_v1.hex").trim_end());
     assert_eq!(LogEntry::decode(Bytes::from(bytes)), Ok(write_off()));
+}
+
+#[test]
+fn the_bytes_of_an_entry_of_the_spool_stay() {
+    let bytes = spool_entry().encode_to_vec();
+    assert_eq!(hex(&bytes), include_str!("golden/spool_v1.hex").trim_end());
+    assert_eq!(SpoolEntry::decode(Bytes::from(bytes)), Ok(spool_entry()));
 }
 
 #[test]

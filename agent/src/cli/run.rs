@@ -32,7 +32,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
     if outcome.drained {
         tracing::info!("stopped; everything that was read is acknowledged");
     } else {
-        tracing::info!("stopped; what was not acknowledged in time is read again after the next start");
+        tracing::info!(
+            "stopped; what was not acknowledged in time is sent, or read again, after the next start"
+        );
     }
     // What still looks up a name must not hold the end up.
     runtime.shutdown_background();

@@ -247,3 +247,123 @@ pub fn read(payload: Bytes) -> Result<Entry, EntryError> {
         content,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use edgelogger_common::block::{MetricBlockBuilder, MetricRow};
+    use edgelogger_proto::v1::{Codec, Lane, StreamEndReason};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STREAM: StreamId = StreamId::from_bytes([3; 16]);
+
+    /// Some records, with receipts of these reasons before them.
+    fn block(start: u64, records: u64, receipts: &[(u64, ReceiptReason)]) -> Block {
+        let mut builder = MetricBlockBuilder::new(STREAM, start);
+        for (len, reason) in receipts {
+            builder.push_receipt(*len, *reason, *len, true);
+        }
+        for _ in 0..records {
+            builder.push(MetricRow {
+                name: "m".into(),
+                value: Some(1.0),
+                source_len: 1,
+                ..MetricRow::default()
+            });
+        }
+        builder.finish().unwrap()
+    }
+
+    fn batch_of(blocks: &[Block], notes: &[BlockNote]) -> EncodedBatch {
+        let mut payload = Vec::new();
+        edgelogger_common::block::batch::write_payload(blocks, &mut payload).unwrap();
+        EncodedBatch {
+            codec: Codec::None,
+            decompressed_len: u32::try_from(payload.len()).unwrap(),
+            record_count: blocks.iter().map(|block| block.header.record_count).sum(),
+            sha256: sha256(&payload),
+            payload: payload.into(),
+            lane: Lane::Live,
+            blocks: notes.iter().map(BlockNote::sent).collect(),
+            in_flight: Arc::default(),
+        }
+    }
+
+    fn reason() -> impl Strategy<Value = ReceiptReason> {
+        prop_oneof![
+            Just(ReceiptReason::Filtered),
+            Just(ReceiptReason::QueueFull),
+            Just(ReceiptReason::Crashed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_of_a_batch_is_what_is_read(
+            parts in prop::collection::vec((1u64..20, prop::collection::vec((1u64..9, reason()), 0..3)), 1..5),
+            flip in any::<prop::sample::Index>(),
+        ) {
+            let mut at = 5;
+            let mut blocks = Vec::new();
+            for (records, receipts) in parts {
+                blocks.push(block(at, records, &receipts));
+                at = blocks[blocks.len() - 1].header.end + 1;
+            }
+            let notes: Vec<BlockNote> = blocks.iter().map(BlockNote::of).collect();
+            for (block, note) in blocks.iter().zip(&notes) {
+                prop_assert_eq!(note.amounts(), amounts(block));
+            }
+            let mut bytes = batch(&batch_of(&blocks, &notes), &notes, Vec::new(), 77);
+            let entry = read(bytes.clone().into()).unwrap();
+            prop_assert_eq!(entry.written_ns, 77);
+            match entry.content {
+                Content::Batch(_, found) => prop_assert_eq!(found, notes),
+                Content::End(_) => prop_assert!(false, "a batch"),
+            }
+            // The frame's checksum keeps such bytes away; should they come all the same, nothing panics.
+            let at = flip.index(bytes.len());
+            bytes[at] ^= 0xff;
+            let _ = read(bytes.into());
+        }
+
+        #[test]
+        fn garbage_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(bytes.into());
+        }
+    }
+
+    #[test]
+    fn a_receipt_keeps_its_reason_and_an_end_its_size() {
+        let receipt = Block::receipt(STREAM, true, 5, 9, ReceiptReason::Crashed, 4, true);
+        assert_eq!(BlockNote::of(&receipt).reason, Some(ReceiptReason::Crashed));
+        assert_eq!(
+            BlockNote::of(&block(0, 1, &[(3, ReceiptReason::Crashed)])).reason,
+            None
+        );
+        let close = StreamClose {
+            stream_id: STREAM,
+            size: 9,
+            exact: true,
+            reason: StreamEndReason::ProcessRestarted,
+        };
+        match read(end(&close, Vec::new(), 1).into()).unwrap().content {
+            Content::End(found) => assert_eq!(found, close),
+            Content::Batch(..) => panic!("an end"),
+        }
+    }
+
+    #[test]
+    fn a_payload_that_was_changed_is_not_sent() {
+        let blocks = [block(0, 3, &[])];
+        let notes: Vec<BlockNote> = blocks.iter().map(BlockNote::of).collect();
+        let mut changed = batch_of(&blocks, &notes);
+        changed.sha256[0] ^= 1;
+        assert_eq!(
+            read(batch(&changed, &notes, Vec::new(), 1).into()).err(),
+            Some(EntryError::Checksum)
+        );
+    }
+}

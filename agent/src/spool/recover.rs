@@ -186,3 +186,106 @@ pub fn close(stream_id: StreamId, state: &StreamState, known: Option<&Known>) ->
         end,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgelogger_proto::v1::{Batch, Range};
+
+    use super::*;
+    use crate::flow::Resume;
+
+    const STREAM: StreamId = StreamId::from_bytes([9; 16]);
+
+    fn descriptor() -> StreamDescriptor {
+        StreamDescriptor {
+            stream_id: STREAM.to_proto(),
+            ..StreamDescriptor::default()
+        }
+    }
+
+    fn state(acked: std::ops::Range<u64>) -> StreamState {
+        let mut set = RangeSet::new();
+        add(&mut set, acked.clone());
+        StreamState {
+            descriptor: descriptor(),
+            acked: set,
+            resume: Resume::Nowhere,
+            above: Vec::new(),
+            acked_upto: if acked.start == 0 { acked.end } else { 0 },
+        }
+    }
+
+    fn frame(acked: std::ops::Range<u64>, start: u64, end: u64) -> Entry {
+        let note = BlockNote {
+            stream_id: STREAM,
+            start,
+            end,
+            record_count: 1,
+            counts_records: true,
+            reason: None,
+            with_receipts: None,
+        };
+        Entry {
+            written_ns: 1,
+            streams: vec![SpoolStream {
+                descriptor: Some(descriptor()),
+                acked: vec![Range {
+                    start: acked.start,
+                    end: acked.end,
+                }],
+            }],
+            content: Content::Batch(Batch::default(), vec![note]),
+        }
+    }
+
+    fn sent(plan: &Plan) -> Vec<u64> {
+        plan.frames.iter().map(|(sequence, ..)| *sequence).collect()
+    }
+
+    #[test]
+    fn what_is_acked_or_there_twice_is_not_sent() {
+        let states = [state(0..10)];
+        let mut recovery = Recovery::new(&states, false);
+        recovery.frame(1, frame(0..0, 0, 10));
+        recovery.frame(2, frame(0..10, 10, 20));
+        recovery.frame(3, frame(0..10, 10, 20));
+        recovery.frame(4, frame(0..10, 5, 25));
+        assert_eq!(sent(&recovery.finish()), [2, 4]);
+    }
+
+    #[test]
+    fn a_stream_that_nobody_knows_has_ended_unless_the_checkpoint_file_is_lost() {
+        for (adopts, expected) in [(false, &[][..]), (true, &[1][..])] {
+            let mut recovery = Recovery::new(&[], adopts);
+            recovery.frame(1, frame(0..0, 0, 10));
+            let plan = recovery.finish();
+            assert_eq!(sent(&plan), expected);
+            assert_eq!(plan.adopted.len(), expected.len());
+        }
+    }
+
+    #[test]
+    fn holes_are_told_with_what_made_them() {
+        let states = [state(0..10)];
+        let mut recovery = Recovery::new(&states, false);
+        // Acked later than the checkpoint file knows: an entry says so.
+        recovery.frame(1, frame(0..30, 30, 40));
+        recovery.damaged(1);
+        recovery.frame(3, frame(0..30, 50, 60));
+        recovery.frame(4, frame(0..30, 65, 70));
+        let plan = recovery.finish();
+        let closing = close(STREAM, &states[0], plan.known.get(&STREAM));
+        assert_eq!(
+            closing.holes,
+            [(40, 50, ReceiptReason::Damaged), (60, 65, ReceiptReason::Crashed)]
+        );
+        assert_eq!((closing.end.size, closing.end.exact), (70, false));
+    }
+
+    #[test]
+    fn without_a_spool_a_stream_ends_where_its_acks_do() {
+        let closing = close(STREAM, &state(5..20), None);
+        assert_eq!(closing.holes, [(0, 5, ReceiptReason::Crashed)]);
+        assert_eq!((closing.end.size, closing.end.exact), (20, false));
+    }
+}

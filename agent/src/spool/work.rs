@@ -51,6 +51,8 @@ pub(super) struct DiskState {
     pub bytes: u64,
     /// Beyond this it may not grow: the disk belongs to others too.
     pub cap_bytes: Option<u64>,
+    /// The most that it had since that began.
+    floor_bytes: Option<u64>,
     oldest_segment_end: Option<u64>,
     durable_end: u64,
     unsynced: bool,
@@ -72,8 +74,12 @@ impl State {
     /// How many more bytes of the disk may be used; `None`: enough.
     pub fn free_is(&mut self, left: Option<u64>) {
         let disk = &mut self.disk;
-        // What is freed of our own while it is so may be used again.
-        disk.cap_bytes = left.map(|left| disk.cap_bytes.unwrap_or(disk.bytes + left));
+        // As large as it was it may always be: what it gives up of its own it may use again.
+        let floor = left.map(|_| disk.floor_bytes.unwrap_or(0).max(disk.bytes));
+        disk.cap_bytes = left
+            .zip(floor)
+            .map(|(left, floor)| (disk.bytes + left).max(floor));
+        disk.floor_bytes = floor;
     }
 
     /// What to do now.

@@ -124,3 +124,38 @@ fn the_reserve_of_free_space_is_left_alone() {
     assert_eq!(world.collector.positions.len() as u64, positions);
     assert_eq!(process.residual(), (0, 0));
 }
+
+#[test]
+fn what_others_take_of_the_disk_does_not_empty_the_spool() {
+    let mut world = World::new();
+    world.config.keep_free = Some(ByteSize::mib(2));
+    world.config.bytes_max = Some(ByteSize::mib(64));
+    world.disk.set_capacity(4 << 20);
+    let mut process = world.start();
+    for _ in 0..2000 {
+        process.measure(&world);
+        world.advance(&mut process, Duration::from_secs(2));
+    }
+    let before = world.bytes_on_disk();
+    // Somebody else fills the disk, the reserve too.
+    world.disk.set_capacity(before + (64 << 10));
+    for _ in 0..2000 {
+        process.measure(&world);
+        world.advance(&mut process, Duration::from_secs(2));
+        assert!(
+            world.bytes_on_disk() <= before,
+            "{} of {before}",
+            world.bytes_on_disk()
+        );
+        assert!(
+            world.bytes_on_disk() >= before / 2,
+            "{} of {before}",
+            world.bytes_on_disk()
+        );
+    }
+    assert!(process.spool.status().records_dropped > 0);
+    let positions = process.position;
+    world.heal(&mut process);
+    assert_eq!(world.collector.positions.len() as u64, positions);
+    assert_eq!(process.residual(), (0, 0));
+}
