@@ -2,7 +2,8 @@
 //!
 //! Every parameter is optional: `machine`, `source` (with `*` and `?`), `stream` (its id), `state` (`stored`, `durable`,
 //! `pending`, `unknown`, `dropped`, `dead_lettered`, `lost`: streams with such positions), `since` (heard of at or after; `-15m` is a quarter
-//! of an hour ago), `checks` (`true`: with the CRC32C of what each range of the source held), `limit`.
+//! of an hour ago), `checks` (`true`: with the CRC32C of what each range of the source held), `summaries`
+//! (`true`: also what is known by day only), `limit`.
 //!
 //! `POST /api/v1/ledger/close`: an operator closes the streams of a dead machine. The body is JSON: `machine` (its whole
 //! name), `reason`, and if wanted `stream`, `source`, `dry_run`, `force`; the answer names the streams. It has to come as
@@ -39,6 +40,7 @@ pub struct LedgerParameters {
     state: Option<String>,
     since: Option<String>,
     checks: Option<bool>,
+    summaries: Option<bool>,
     limit: Option<usize>,
 }
 
@@ -144,6 +146,7 @@ impl LedgerParameters {
             state: state.transpose()?,
             since_ns: since.transpose()?,
             with_checks: self.checks.unwrap_or(false),
+            with_summaries: self.summaries.unwrap_or(false),
             limit,
         })
     }

@@ -20,6 +20,8 @@ Examples:
     edgelogger-collector ledger --state lost
   What was still to come from machines that fell silent?
     edgelogger-collector ledger --state unknown
+  How much came from machine-17 in the last month, by day?
+    edgelogger-collector ledger --machine machine-17 --summaries --since 30d
   machine-17 burnt down: do not wait for what it had (first look, then do it):
     edgelogger-collector ledger close --machine machine-17 --reason \"burnt down\" --dry-run
   For scripts:
@@ -65,6 +67,9 @@ pub(super) struct LedgerArguments {
     /// Also every range that is not stored
     #[arg(long)]
     ranges: bool,
+    /// Also what is closed, whole and old, by day, machine and source
+    #[arg(long)]
+    summaries: bool,
     /// Everything, as JSON
     #[arg(long)]
     json: bool,
@@ -109,6 +114,7 @@ impl LedgerArguments {
             ("state", state),
             ("since", self.since.clone()),
             ("checks", self.checks.then(|| "true".to_owned())),
+            ("summaries", self.summaries.then(|| "true".to_owned())),
             ("limit", Some(self.lines.to_string())),
         ];
         let given = parameters.into_iter();
@@ -118,9 +124,42 @@ impl LedgerArguments {
 
 fn screen(answer: &Value, with_ranges: bool) -> String {
     let streams = answer["streams"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut out = summaries(answer);
     if streams.is_empty() {
-        return "no streams\n".to_owned();
+        out.push_str("no streams\n");
+    } else {
+        table_of(&mut out, streams);
     }
+    if with_ranges {
+        streams.iter().for_each(|stream| ranges(&mut out, stream));
+    }
+    log_gaps(&mut out, &answer["log_gaps"]);
+    if !streams.is_empty() {
+        let (shown, count) = (streams.len() as u64, number(&answer["count"]));
+        let _ = writeln!(
+            out,
+            "\n{count} streams{}: {}",
+            if shown < count {
+                format!(", {shown} shown")
+            } else {
+                String::new()
+            },
+            counts(&answer["positions"]),
+        );
+    }
+    match number(&answer["folded_streams"]) {
+        0 => {}
+        folded => {
+            let _ = writeln!(
+                out,
+                "{folded} older streams are closed and whole: see --summaries"
+            );
+        }
+    }
+    out
+}
+
+fn table_of(out: &mut String, streams: &[Value]) {
     let columns = [
         "machine",
         "source",
@@ -132,22 +171,35 @@ fn screen(answer: &Value, with_ranges: bool) -> String {
         "notes",
     ];
     let rows: Vec<Vec<Value>> = streams.iter().map(row).collect();
-    let mut out = table::draw(&columns.map(str::to_owned), &rows);
-    if with_ranges {
-        streams.iter().for_each(|stream| ranges(&mut out, stream));
+    out.push_str(&table::draw(&columns.map(str::to_owned), &rows));
+}
+
+/// What is closed, whole and old.
+fn summaries(answer: &Value) -> String {
+    let mut out = String::new();
+    for problem in answer["unreadable"].as_array().into_iter().flatten() {
+        let _ = writeln!(out, "{}", harmless(problem.as_str().unwrap_or("?")));
     }
-    log_gaps(&mut out, &answer["log_gaps"]);
-    let (shown, count) = (streams.len() as u64, number(&answer["count"]));
-    let _ = writeln!(
-        out,
-        "\n{count} streams{}: {}",
-        if shown < count {
-            format!(", {shown} shown")
-        } else {
-            String::new()
-        },
-        counts(&answer["positions"]),
-    );
+    let summaries = answer["summaries"].as_array().map_or(&[][..], Vec::as_slice);
+    if summaries.is_empty() {
+        return out;
+    }
+    let columns = [
+        "day", "machine", "source", "streams", "stored", "unit", "rows", "notes",
+    ];
+    let row = |summary: &Value| -> Vec<Value> {
+        let gap = |gap: &Value| {
+            let word = |field: &str| gap[field].as_str().unwrap_or("?").to_owned();
+            format!("{} {} {}", word("state"), gap["positions"], word("reason"))
+        };
+        let gaps = summary["gaps"].as_array().into_iter().flatten().map(gap);
+        let notes = gaps.collect::<Vec<_>>().join("; ");
+        let fields = columns[..7].iter().map(|field| summary[*field].clone());
+        fields.chain([json!(notes)]).collect()
+    };
+    let rows: Vec<Vec<Value>> = summaries.iter().map(row).collect();
+    out.push_str(&table::draw(&columns.map(str::to_owned), &rows));
+    out.push('\n');
     out
 }
 
@@ -347,6 +399,24 @@ mod tests {
             text.contains("2 streams, 1 shown: 85 stored, 5 pending, 10 lost"),
             "{text}"
         );
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn what_is_old_is_shown_by_day() {
+        let answer = json!({
+            "count": 0, "streams": [], "folded_streams": 3,
+            "summaries": [{
+                "day": "2026-11-14", "machine": "m1", "source": "/a\u{1b}", "streams": 3, "unit": "bytes",
+                "stored": 90, "rows": 9, "gaps": [{"state": "lost", "reason": "truncated", "positions": 10}],
+            }],
+        });
+        let text = screen(&answer, false);
+        assert!(
+            text.contains("2026-11-14") && text.contains("lost 10 truncated"),
+            "{text}"
+        );
+        assert!(text.contains("3 older streams"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }
 }

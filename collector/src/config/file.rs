@@ -13,7 +13,8 @@ use edgelogger_common::telemetry::LogFormat;
 use serde::Deserialize;
 
 use super::{
-    ApiConfig, Config, ConsoleConfig, IngestConfig, LogConfig, StoreConfig, TelemetryConfig, TlsConfig,
+    ApiConfig, Config, ConsoleConfig, IngestConfig, LedgerConfig, LogConfig, StoreConfig, TelemetryConfig,
+    TlsConfig,
 };
 use crate::ingest::{IngestSettings, WINDOW_BYTES_MIN};
 
@@ -68,6 +69,7 @@ pub struct FileConfig {
     ingest: IngestTable,
     log: LogTable,
     store: StoreTable,
+    ledger: LedgerTable,
     console: ConsoleTable,
     api: ApiTable,
     tls: TlsTable,
@@ -167,6 +169,29 @@ impl Default for StoreTable {
             query_timeout: HumanDuration::from_secs(30).into(),
             query_rows_max: 10_000.into(),
         }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LedgerTable {
+    detail_days: Located<u32>,
+}
+
+impl Default for LedgerTable {
+    fn default() -> Self {
+        Self {
+            detail_days: 7.into(),
+        }
+    }
+}
+
+impl LedgerTable {
+    fn check(&self, check: &Check<'_>) -> Result<LedgerConfig, ConfigError> {
+        let days = check.between(&self.detail_days, 1, 36_500)?;
+        Ok(LedgerConfig {
+            detail: Duration::from_secs(u64::from(days) * 86_400),
+        })
     }
 }
 
@@ -284,6 +309,7 @@ impl FileConfig {
             ingest: self.ingest.check(&check, overrides)?,
             log: self.log.check(&check)?,
             store: self.store.check(&check)?,
+            ledger: self.ledger.check(&check)?,
             console,
             api: self.api.check(overrides),
             tls: self.tls.check(source, names)?,

@@ -31,6 +31,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The embedded store.
     pub store: StoreConfig,
+    /// The ledger.
+    pub ledger: LedgerConfig,
     /// Lines on stdout.
     pub console: ConsoleConfig,
     /// API.
@@ -96,6 +98,13 @@ pub struct StoreConfig {
     pub query_timeout: Duration,
     /// Rows of an answer.
     pub query_rows_max: usize,
+}
+
+/// The ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerConfig {
+    /// Closed, whole streams are kept in detail for this long.
+    pub detail: Duration,
 }
 
 /// Lines on stdout.

@@ -30,6 +30,8 @@ const VERSION: u64 = 1;
 const BYTES_MAX: u64 = 64 << 20;
 /// How often it is written at most.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// Heads of streams that the store does not know are kept for a day: it may be behind.
+const UNKNOWN_KEPT_NS: i64 = 86_400 * 1_000_000_000;
 const SUBJECT: &str = "heads of streams";
 
 type Row = (String, u64, u64, u64, u64, i64, i64);
@@ -123,11 +125,15 @@ impl HeadsFile {
             .map(|(agent, id, _)| (Arc::clone(agent), *id))
             .collect();
         let states = self.store.streams_of(&asked);
-        // A stream that the store does not know yet has everything missing.
-        let missing = all.into_iter().zip(states).filter(|((_, _, head), state)| {
-            let upto = state.as_ref().map_or(0, |state| state.applied_upto());
-            head.size.max(head.read) > upto
-        });
+        let lately_ns = self.ingest.clock.wall_ns().saturating_sub(UNKNOWN_KEPT_NS);
+        let missing = all
+            .into_iter()
+            .zip(states)
+            .filter(|((_, _, head), state)| match state {
+                Some(state) => head.size.max(head.read) > state.applied_upto(),
+                // The store does not know it yet, or does not know it any more.
+                None => head.told_ns > lately_ns,
+            });
         let bytes = encode(missing.map(|(kept, _)| kept));
         create_dir_all_durable(&*self.disk, parent(&self.path))?;
         atomic_replace(&*self.disk, &self.path, &bytes)

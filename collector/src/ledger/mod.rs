@@ -12,6 +12,7 @@
 //! | `stream.rs`, `spans.rs` | what is known of one stream, position by position |
 //! | `close.rs` | an operator closes the streams of a dead machine |
 //! | `heads_file.rs` | what agents last said, through a restart |
+//! | `folded.rs` | streams that are closed, whole and old, by day |
 //! | `settle.rs` | what was acknowledged and never came to the store is found and said |
 //!
 //! | state | means |
@@ -28,6 +29,7 @@
 //! commit log like any other, applied by the store. It yields to data: what arrives after all is stored.
 
 mod close;
+mod folded;
 mod heads_file;
 mod report;
 mod settle;
@@ -45,7 +47,10 @@ use crate::text::matches_wildcard;
 
 pub use close::{CloseError, ClosePlan, CloseRequest};
 pub use heads_file::HeadsFile;
-pub use report::{CheckReport, EndReport, LedgerReport, LogGapReport, Span, State, StreamReport, Totals};
+pub use report::{
+    CheckReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State, StreamReport, SummaryReport,
+    Totals,
+};
 pub use settle::Settler;
 
 use stream::{Seen, checks, received_ns};
@@ -68,6 +73,8 @@ pub struct LedgerQuery {
     pub since_ns: Option<i64>,
     /// With what their sources held.
     pub with_checks: bool,
+    /// With summaries of streams that are folded.
+    pub with_summaries: bool,
     /// At most so many.
     pub limit: usize,
 }
@@ -95,8 +102,12 @@ impl Ledger {
         });
         let mut report = LedgerReport {
             log_gaps: self.store.log_gaps().iter().map(log_gap).collect(),
+            folded_streams: self.store.folded_streams(),
             ..LedgerReport::default()
         };
+        if query.with_summaries {
+            folded::add(&mut report, self.store.summaries(folded::since_day(query)), query);
+        }
         let (mut generation, mut before) = (0, None);
         for (stream_id, state) in &streams {
             let source = (&state.machine_id, &state.source);

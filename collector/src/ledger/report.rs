@@ -207,10 +207,51 @@ pub struct LedgerReport {
     pub count: u64,
     /// Positions of all of them. Bytes and records are added as they are.
     pub positions: Totals,
+    /// Streams that are closed, whole and old, and known by day only; they are not among `count`.
+    pub folded_streams: u64,
+    /// What there was of those, by day, machine and source, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub summaries: Vec<SummaryReport>,
+    /// Days of which the summaries can't be read, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
     /// Entries of the commit log that never came to the store, oldest first. What is known to have been in them is also
     /// said of its streams.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_gaps: Vec<LogGapReport>,
+}
+
+/// The folded streams of one source on one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SummaryReport {
+    /// When the last of them came in: the day, UTC.
+    pub day: String,
+    /// Whose.
+    pub machine: String,
+    /// A path, `journald`, `host`.
+    pub source: String,
+    /// Their number.
+    pub streams: u64,
+    /// What positions count: `bytes` or `records`.
+    pub unit: &'static str,
+    /// Positions stored.
+    pub stored: u64,
+    /// Rows stored.
+    pub rows: u64,
+    /// What was dropped or lost, by reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<GapTotal>,
+}
+
+/// Positions that are no rows, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GapTotal {
+    /// Dropped or lost.
+    pub state: State,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub positions: u64,
 }
 
 /// Entries of the commit log that never came to the store.

@@ -143,11 +143,11 @@ fn reason_of(number: u8) -> Option<ReceiptReason> {
 }
 
 /// A reason that this version does not know is taken for the worse.
-fn is_loss(number: u8) -> bool {
+pub(super) fn is_loss(number: u8) -> bool {
     reason_of(number).is_none_or(ReceiptReason::is_loss)
 }
 
-fn reason_word(number: u8) -> &'static str {
+pub(super) fn reason_word(number: u8) -> &'static str {
     reason_of(number).map_or(OF_A_NEWER_VERSION, ReceiptReason::word)
 }
 

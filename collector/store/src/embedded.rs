@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use crate::entry::{self, EntryTools};
 use crate::error::{QueryError, StoreError};
 use crate::flush::{Frozen, hex, write_files, write_new_manifest};
+use crate::fold::{self, FoldIndex, Folded, Folding, Summary, Written};
 use crate::live_file::LiveFile;
 use crate::log_gap::{self, LogGap, LogGapKind};
 use crate::manifest::{self, Found, Manifest};
@@ -89,6 +90,8 @@ struct Writer {
     streams: Streams,
     log_gaps: Arc<Vec<LogGap>>,
     tools: EntryTools,
+    /// When it was last looked for streams to fold.
+    folded_at: Option<Duration>,
     /// Something was applied that no frozen generation and no manifest has.
     changed_since: Option<Duration>,
     duplicates: u64,
@@ -100,6 +103,7 @@ struct Published {
     cursor: AtomicU64,
     streams: AtomicU64,
     duplicates: AtomicU64,
+    folded: AtomicU64,
 }
 
 /// Entries of the log that the store steps over.
@@ -122,6 +126,9 @@ struct Flushing {
     /// Files that the manifest names but that are not there. They stay named: the disk may come back.
     missing: Vec<manifest::FileEntry>,
     frozen: Option<Frozen>,
+    folded: Folded,
+    /// Files that only the manifest before names: they go with the next one.
+    superseded: Vec<String>,
 }
 
 #[derive(Default)]
@@ -140,6 +147,7 @@ impl EmbeddedStore {
     pub fn open(options: StoreOptions) -> Result<Arc<Self>, StoreError> {
         let (disk, files_dir) = (&*options.disk, options.dir.join(FILES_DIR));
         create_dir_all_durable(disk, &files_dir)?;
+        create_dir_all_durable(disk, &options.dir.join(fold::FOLDED_DIR))?;
         let lock_path = options.dir.join(LOCK_NAME);
         let lock = disk.lock(&lock_path).at("lock", &lock_path)?;
         let mut problems = Problems::default();
@@ -158,15 +166,27 @@ impl EmbeddedStore {
         }
         let Found {
             manifest,
-            streams,
+            mut streams,
             previous_cursor,
+            mut previous_files,
             ..
         } = found;
+        previous_files.retain(|name| !manifest.folded.names().any(|named| named == name));
+        let index = FoldIndex::open(
+            &*options.disk,
+            &options.dir.join(fold::FOLDED_DIR),
+            &manifest.folded,
+            &mut problems.opening,
+        );
+        streams.folded(Arc::new(index));
         let cursor = starting_cursor(&options, &manifest, &mut problems);
         let (live, missing) = find_files(&options, &files_dir, manifest.files, &mut problems);
         let published = Published::default();
         published.cursor.store(cursor, Ordering::Release);
         published.streams.store(streams.len() as u64, Ordering::Relaxed);
+        published
+            .folded
+            .store(manifest.folded.streams(), Ordering::Relaxed);
         let rows = RowTools {
             recognizer: Recognizer::new(options.recognizer),
             ..RowTools::default()
@@ -183,6 +203,7 @@ impl EmbeddedStore {
                 streams,
                 log_gaps: Arc::new(manifest.log_gaps),
                 tools,
+                folded_at: None,
                 changed_since: None,
                 duplicates: 0,
             }),
@@ -196,6 +217,11 @@ impl EmbeddedStore {
                 next_file: manifest.next_file,
                 missing,
                 frozen: None,
+                folded: manifest.folded,
+                superseded: previous_files
+                    .into_iter()
+                    .filter(|name| name.ends_with(FOLD_SUFFIX))
+                    .collect(),
             }),
             durable_cursor: AtomicU64::new(cursor),
             held_cursor: AtomicU64::new(previous_cursor.map_or(cursor, |previous| previous.min(cursor))),
@@ -390,8 +416,14 @@ impl EmbeddedStore {
         let rows = Arc::new(std::mem::take(&mut visible.active));
         visible.frozen = Some(Arc::clone(&rows));
         drop(visible);
+        let folding = self.foldable(&mut writer);
+        self.published
+            .streams
+            .store(writer.streams.len() as u64, Ordering::Relaxed);
         Some(Frozen {
             rows,
+            folding,
+            folded: None,
             streams: writer.streams.clone(),
             log_gaps: Arc::clone(&writer.log_gaps),
             cursor: writer.cursor,
@@ -399,11 +431,88 @@ impl EmbeddedStore {
         })
     }
 
+    /// Streams that are to be folded, once an hour.
+    fn foldable(&self, writer: &mut Writer) -> Vec<Folding> {
+        let now = self.options.clock.monotonic();
+        let is_due = |at: Duration| now.saturating_sub(at) >= fold::INTERVAL;
+        if !writer.folded_at.is_none_or(is_due) {
+            return Vec::new();
+        }
+        writer.folded_at = Some(now);
+        let detail_ms = i64::try_from(self.options.detail.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = self.options.clock.wall_ns().div_euclid(1_000_000);
+        let before_ms = now_ms.saturating_sub(detail_ms);
+        writer.streams.take_foldable(before_ms, fold::STREAMS_MAX)
+    }
+
+    /// Writes the files of streams that leave the manifest.
+    fn write_folded(
+        &self,
+        frozen: &mut Frozen,
+        folded: &Folded,
+        next_file: &mut u64,
+    ) -> Result<(), StoreError> {
+        if frozen.folding.is_empty() || frozen.folded.is_some() {
+            return Ok(());
+        }
+        let dir = self.options.dir.join(fold::FOLDED_DIR);
+        let now = (folded, &**frozen.streams.index());
+        frozen.folded = Some(fold::write(
+            &*self.options.disk,
+            &dir,
+            now,
+            &frozen.folding,
+            next_file,
+        )?);
+        Ok(())
+    }
+
+    /// What was folded is in the manifest: it is looked up in its files from now on, and what was superseded by the
+    /// manifest before goes.
+    fn fold_done(&self, written: Option<Written>, flushing: &mut Flushing) {
+        let dir = self.options.dir.join(fold::FOLDED_DIR);
+        for name in std::mem::take(&mut flushing.superseded) {
+            if let Err(error) = self.options.disk.remove_file(&dir.join(&name)) {
+                tracing::debug!(
+                    name,
+                    "a file of folded streams stays until the next start: {error}"
+                );
+            }
+        }
+        if let Some(written) = written {
+            self.writer.lock().streams.folded(written.index);
+            flushing.folded = written.folded;
+            flushing.superseded = written.superseded;
+        }
+    }
+
+    /// What there was of folded streams, of days at or after `since_day` (days since 1970). Files that can't be read are
+    /// said by their error. Blocks.
+    pub fn summaries(&self, since_day: i64) -> Vec<Result<(i64, Vec<Summary>), String>> {
+        let days = self.flushing.lock().folded.days.clone();
+        let dir = self.options.dir.join(fold::FOLDED_DIR);
+        let read = |entry: &fold::DayEntry| {
+            let summaries = fold::read_day(&*self.options.disk, &dir.join(&entry.name))?;
+            Ok((entry.day, summaries))
+        };
+        days.iter()
+            .filter(|entry| entry.day >= since_day)
+            .map(read)
+            .collect()
+    }
+
+    /// Streams that are folded.
+    pub fn folded_streams(&self) -> u64 {
+        self.published.folded.load(Ordering::Relaxed)
+    }
+
     fn write_frozen(&self, flushing: &mut Flushing) -> Result<Flushed, StoreError> {
         let Flushing {
             next_file,
             missing,
             frozen: slot,
+            folded,
+            ..
         } = flushing;
         let Some(frozen) = slot else {
             return Ok(Flushed::default());
@@ -416,6 +525,8 @@ impl EmbeddedStore {
                 next_file,
             )?);
         }
+        self.write_folded(frozen, folded, next_file)?;
+        let folded = frozen.folded.as_ref().map_or(&*folded, |written| &written.folded);
         let new = frozen.written.clone().unwrap_or_default();
         let mut files: Vec<Arc<LiveFile>> = self.visible.lock().files.to_vec();
         let named = files
@@ -425,7 +536,8 @@ impl EmbeddedStore {
             .chain(&new)
             .cloned()
             .collect();
-        write_new_manifest(&self.options, named, frozen, *next_file)?;
+        write_new_manifest(&self.options, named, frozen, folded, *next_file)?;
+        self.published.folded.store(folded.streams(), Ordering::Relaxed);
         files.extend(new.iter().map(|entry| Arc::new(self.live(entry.clone()))));
         let flushed = Flushed {
             rows: frozen.rows.rows,
@@ -433,7 +545,8 @@ impl EmbeddedStore {
             bytes: new.iter().map(|entry| entry.bytes).sum(),
         };
         let cursor = frozen.cursor;
-        *slot = None;
+        let written = slot.take().and_then(|frozen| frozen.folded);
+        self.fold_done(written, flushing);
         let mut visible = self.visible.lock();
         visible.frozen = None;
         visible.files = Arc::new(files);
@@ -546,6 +659,7 @@ impl std::fmt::Debug for EmbeddedStore {
     }
 }
 
+const FOLD_SUFFIX: &str = ".fold";
 /// What a file gets behind its name that the damaged manifest may have named.
 const ORPHAN_SUFFIX: &str = "orphan";
 
@@ -574,6 +688,7 @@ fn put_orphans_away(
             tracing::info!(path = %path.display(), "removed a file of a flush that did not finish");
         }
     }
+    remove_folded_orphans(options, found)?;
     if let Some(problem) = &found.fallen_back {
         problems.opening.push(format!(
             "{problem}. The manifest before it is in force, and the log is replayed from entry {}. The damaged one is kept \
@@ -584,6 +699,24 @@ fn put_orphans_away(
     }
     // The number of a removed file may come again: its removal must not come after.
     Ok(options.disk.sync_dir(files_dir).at("sync directory", files_dir)?)
+}
+
+/// Files of folded streams that no manifest names. Where one was damaged its streams are in the manifest before it.
+fn remove_folded_orphans(options: &StoreOptions, found: &Found) -> Result<(), StoreError> {
+    let dir = options.dir.join(fold::FOLDED_DIR);
+    let named: HashSet<&String> = found
+        .manifest
+        .folded
+        .names()
+        .chain(&found.previous_files)
+        .collect();
+    for name in options.disk.list_files(&dir).at("list", &dir)? {
+        if !named.contains(&name) && name.ends_with(FOLD_SUFFIX) {
+            let path = dir.join(&name);
+            options.disk.remove_file(&path).at("remove", &path)?;
+        }
+    }
+    Ok(options.disk.sync_dir(&dir).at("sync directory", &dir)?)
 }
 
 fn is_ours(name: &str) -> bool {

@@ -93,7 +93,7 @@ impl<'a> Reading<'a> {
         let id = self.stream_id(&descriptor.stream_id)?;
         let machine_id = &self.entry.machine_id;
         let new = || StreamState::new(machine_id, descriptor);
-        Ok(self.outcome.changes.stream(self.streams, machine_id, id, new))
+        Ok(self.outcome.changes.stream(self.streams, machine_id, id, new)?)
     }
 
     /// The same, because its agent said something of it.

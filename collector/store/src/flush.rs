@@ -10,6 +10,7 @@ use std::sync::Arc;
 use edgelogger_common::disk::At;
 
 use crate::error::StoreError;
+use crate::fold::{Folded, Folding, Written};
 use crate::gather::Gather;
 use crate::log_gap::LogGap;
 use crate::manifest::{FILE_MACHINES_MAX, FileEntry, Manifest, write as write_manifest};
@@ -28,8 +29,12 @@ pub struct Frozen {
     pub streams: Streams,
     pub log_gaps: Arc<Vec<LogGap>>,
     pub cursor: u64,
+    /// Streams that leave the manifest.
+    pub folding: Vec<Folding>,
     /// Its files, once they are durable.
     pub written: Option<Vec<FileEntry>>,
+    /// Files of the streams that leave, once they are durable.
+    pub folded: Option<Written>,
 }
 
 /// Writes all rows of a generation to new files in `files_dir`, durably. On failure the new files are removed.
@@ -105,6 +110,7 @@ pub fn write_new_manifest(
     options: &StoreOptions,
     files: Vec<FileEntry>,
     frozen: &Frozen,
+    folded: &Folded,
     next_file: u64,
 ) -> Result<(), StoreError> {
     let manifest = Manifest {
@@ -114,6 +120,7 @@ pub fn write_new_manifest(
         files,
         streams: frozen.streams.to_records(),
         log_gaps: frozen.log_gaps.to_vec(),
+        folded: folded.clone(),
     };
     write_manifest(&*options.disk, &options.dir, &manifest)
 }

@@ -37,6 +37,7 @@ mod embedded;
 mod entry;
 mod error;
 mod flush;
+mod fold;
 mod gather;
 mod live_file;
 mod log_gap;
@@ -58,6 +59,7 @@ mod write_off;
 
 pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
 pub use error::{QueryError, Remedy, StoreError};
+pub use fold::Summary;
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};

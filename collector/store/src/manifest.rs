@@ -19,6 +19,7 @@ use edgelogger_common::stamped::{StampError, stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::fold::Folded;
 use crate::log_gap::LogGap;
 use crate::schema::Table;
 use crate::streams::{StreamRecord, Streams};
@@ -29,8 +30,9 @@ pub const MANIFEST_NAME: &str = "manifest";
 pub const PREVIOUS_NAME: &str = "manifest.previous";
 /// One that could not be read, for a person to look at.
 const DAMAGED_NAME: &str = "manifest.damaged";
-/// The version this build writes, and the newest it reads.
-pub const MANIFEST_VERSION: u64 = 1;
+/// The newest version that this build reads. It writes 1 until something is folded: what version 1 does not know of it
+/// could ignore but that, which keeps streams from being stored twice.
+pub const MANIFEST_VERSION: u64 = 2;
 /// A manifest of a million streams comes to some 200 MB.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 const MAGIC: &str = "edgelogger-store-manifest";
@@ -54,6 +56,13 @@ pub struct Manifest {
     /// Entries of the log that never came here, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_gaps: Vec<LogGap>,
+    /// Streams that are folded. Since version 2.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub folded: Folded,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One Parquet file.
@@ -147,7 +156,8 @@ fn found(previous: Option<(Manifest, Streams)>, fallen_back: Option<String>) -> 
 }
 
 fn names(manifest: &Manifest) -> Vec<String> {
-    manifest.files.iter().map(|file| file.name.clone()).collect()
+    let files = manifest.files.iter().map(|file| &file.name);
+    files.chain(manifest.folded.names()).cloned().collect()
 }
 
 /// Not one of a newer version: that has to be read by a newer collector, or its work would be undone. Not a disk that
@@ -184,7 +194,12 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
         );
         return Err(unusable(&path, problem));
     }
-    let bytes = stamp(MAGIC, MANIFEST_VERSION, &body);
+    let version = if is_default(&manifest.folded) {
+        1
+    } else {
+        MANIFEST_VERSION
+    };
+    let bytes = stamp(MAGIC, version, &body);
     Ok(atomic_rotate(disk, &path, &dir.join(PREVIOUS_NAME), &bytes)?)
 }
 
@@ -275,14 +290,14 @@ mod tests {
     #[test]
     fn a_newer_manifest_is_refused_by_its_version_alone_and_never_fallen_back_from() {
         let disk = written(&[5, 7]);
-        put(&disk, b"edgelogger-store-manifest 2 something else\nnot json");
+        put(&disk, b"edgelogger-store-manifest 3 something else\nnot json");
         let error = read(&disk, DIR.as_ref()).unwrap_err();
         assert!(
             matches!(
                 error,
                 StoreError::ManifestVersion {
-                    found: 2,
-                    known: 1,
+                    found: 3,
+                    known: 2,
                     ..
                 }
             ),

@@ -28,6 +28,8 @@ pub struct StoreOptions {
     pub flush_rows: u64,
     /// A flush is due when the oldest row in memory (or cursor not on disk) is this old.
     pub flush_age: Duration,
+    /// Closed, whole streams of which nothing came in for this long are folded into summaries.
+    pub detail: Duration,
     /// zstd level of Parquet pages, 1 to 22.
     pub compression_level: i32,
     /// Rows in a Parquet row group, at most.
@@ -56,6 +58,7 @@ impl StoreOptions {
             memory_bytes: 64 << 20,
             flush_rows: 500_000,
             flush_age: Duration::from_secs(60),
+            detail: Duration::from_secs(7 * 86_400),
             compression_level: 1,
             row_group_rows: 128 << 10,
             batch_limits: BatchLimits::default(),

@@ -1,15 +1,18 @@
 //! What is applied of every stream, and what its agent declared about the rest.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
 use edgelogger_common::block::{Receipt, ReceiptReason};
+use edgelogger_common::disk::DiskError;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use crate::applied::AppliedRanges;
+use crate::fold::{self, FoldIndex, Folding};
 use crate::write_off::{WriteOff, WriteOffs};
 
 /// Ranges without a record that a stream's state names one by one; what comes beyond is only summed.
@@ -69,6 +72,9 @@ pub struct StreamState {
     /// What is missing and not waited for.
     #[serde(default, rename = "off", skip_serializing_if = "is_default")]
     pub(crate) write_offs: WriteOffs,
+    /// The stream was folded once, and every position below this counts there.
+    #[serde(default, rename = "folded", skip_serializing_if = "Option::is_none")]
+    pub folded_upto: Option<u64>,
 }
 
 /// The source bytes of a range. In the manifest: `[start, length, crc32c]`.
@@ -357,7 +363,12 @@ type Key = (String, StreamId);
 
 /// All streams. Cheap to copy: a copy shares every stream that does not change.
 #[derive(Debug, Clone, Default)]
-pub struct Streams(HashMap<Key, Arc<StreamState>>);
+pub struct Streams {
+    live: HashMap<Key, Arc<StreamState>>,
+    /// Those that are on their way out, and up to where each is stored.
+    folding: HashMap<Key, u64>,
+    folded: Arc<FoldIndex>,
+}
 
 impl Streams {
     /// The streams of a manifest.
@@ -366,13 +377,17 @@ impl Streams {
             let id: StreamId = record.id.parse().map_err(|error| format!("{error}"))?;
             Ok(((record.state.machine_id.clone(), id), record.state))
         });
-        parsed.collect::<Result<_, _>>().map(Self)
+        let live = parsed.collect::<Result<_, String>>()?;
+        Ok(Self {
+            live,
+            ..Self::default()
+        })
     }
 
     /// What a manifest says of them, sorted by id.
     pub fn to_records(&self) -> Vec<StreamRecord> {
         let mut records: Vec<_> = self
-            .0
+            .live
             .iter()
             .map(|((_, id), state)| StreamRecord {
                 id: id.to_string(),
@@ -385,24 +400,69 @@ impl Streams {
         records
     }
 
+    /// Takes out those that can be folded; they are looked up as folded from now on.
+    pub fn take_foldable(&mut self, before_ms: i64, streams_max: usize) -> Vec<Folding> {
+        let foldable = self
+            .live
+            .iter()
+            .filter(|(_, state)| fold::is_foldable(state, before_ms));
+        let keys: Vec<Key> = foldable.take(streams_max).map(|(key, _)| key.clone()).collect();
+        let mut folding = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(state) = self.live.remove(&key) {
+                self.folding.insert(key.clone(), fold::end_of(&state));
+                folding.push((key.1, state));
+            }
+        }
+        folding
+    }
+
+    /// Those on their way out are in files now.
+    pub fn folded(&mut self, index: Arc<FoldIndex>) {
+        self.folded = index;
+        self.folding = HashMap::new();
+    }
+
+    /// Files of streams that are folded.
+    pub fn index(&self) -> &Arc<FoldIndex> {
+        &self.folded
+    }
+
+    /// The state of a stream that is met, if it was ever met before.
+    fn known(&self, key: &Key, new: impl FnOnce() -> StreamState) -> Result<StreamState, DiskError> {
+        if let Some(state) = self.live.get(key) {
+            return Ok(StreamState::clone(state));
+        }
+        let folded = match self.folding.get(key) {
+            Some(end) => Some(*end),
+            None => self.folded.end_of(&key.0, key.1)?,
+        };
+        let mut state = new();
+        if let Some(end) = folded {
+            state.applied.insert(state.start..end.max(state.start));
+            state.folded_upto = Some(end);
+        }
+        Ok(state)
+    }
+
     /// One of them.
     pub fn get(&self, machine_id: &str, id: StreamId) -> Option<&Arc<StreamState>> {
-        self.0.get(&(machine_id.to_owned(), id))
+        self.live.get(&(machine_id.to_owned(), id))
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (StreamId, &Arc<StreamState>)> {
-        self.0.iter().map(|((_, id), state)| (*id, state))
+        self.live.iter().map(|((_, id), state)| (*id, state))
     }
 
     /// Their number.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.live.len()
     }
 
     /// Makes the changes of an entry happen.
     pub fn commit(&mut self, changes: Changes) {
-        self.0
+        self.live
             .extend(changes.0.into_iter().map(|(key, state)| (key, Arc::new(state))));
     }
 }
@@ -419,9 +479,14 @@ impl Changes {
         machine_id: &str,
         id: StreamId,
         new: impl FnOnce() -> StreamState,
-    ) -> &mut StreamState {
+    ) -> Result<&mut StreamState, DiskError> {
         let key = (machine_id.to_owned(), id);
-        let before = streams.0.get(&key).map(|state| StreamState::clone(state));
-        self.0.entry(key).or_insert_with(|| before.unwrap_or_else(new))
+        Ok(match self.0.entry(key) {
+            Entry::Occupied(changed) => changed.into_mut(),
+            Entry::Vacant(unchanged) => {
+                let state = streams.known(unchanged.key(), new)?;
+                unchanged.insert(state)
+            }
+        })
     }
 }

@@ -604,4 +604,52 @@ async fn an_agent_without_state_is_told_of_the_open_files_of_its_machine_and_of_
     assert_eq!(other.stored, []);
     let unasked = greet(&fixture, hello(4, 1)).await;
     assert_eq!(unasked.stored, []);
+
+#[tokio::test]
+async fn what_is_closed_whole_and_old_is_known_by_day() {
+    let fixture = Fixture::start_with(|config| config.ledger.detail = std::time::Duration::ZERO).await;
+    let mut session = fixture.ready().await;
+    let lost = Block::receipt(STREAM, false, 4, 9, ReceiptReason::Rotated, 1, false);
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(0, "one\n"), lost])))
+        .await;
+    session.send(end(3, 9)).await;
+    session.acked(3).await;
+    let (_, ledger) = fixture.get("/api/v1/ledger").await;
+    assert_eq!(ledger["folded_streams"], 0);
+    session.close().await;
+    // Stopping writes the manifest.
+    let fixture = restarted(fixture).await;
+    let (_, ledger) = fixture
+        .get("/api/v1/ledger?summaries=true&machine=machine-*")
+        .await;
+    assert_eq!(
+        (&ledger["count"], &ledger["folded_streams"]),
+        (&json!(0), &json!(1)),
+        "{ledger}"
+    );
+    let summary = &ledger["summaries"][0];
+    assert_eq!(
+        (
+            &summary["source"],
+            &summary["streams"],
+            &summary["stored"],
+            &summary["rows"]
+        ),
+        (&json!("/var/log/app.log"), &json!(1), &json!(4), &json!(1))
+    );
+    assert_eq!(
+        summary["gaps"],
+        json!([{"state": "lost", "reason": "rotated", "positions": 5}])
+    );
+    let (_, none) = fixture.get("/api/v1/ledger?summaries=true&machine=other").await;
+    assert_eq!(none["summaries"], Value::Null);
+    let mut session = fixture.ready_as(hello(1, 2)).await.0;
+    session
+        .send(Body::Batch(batch_of(2, "none", &[lines(0, "one\n")])))
+        .await;
+    session.acked(2).await;
+    let stream = until(&fixture, "", Value::is_object).await;
+    assert_eq!((&stream["rows"], &stream["stored_upto"]), (&json!(0), &json!(9)));
+    fixture.stored(1).await;
 }

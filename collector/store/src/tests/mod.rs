@@ -3,6 +3,7 @@
 mod common;
 mod concurrent;
 mod crash;
+mod folding;
 mod measure;
 mod model;
 mod paging;
