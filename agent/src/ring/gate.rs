@@ -10,11 +10,12 @@
 //! the two sees the other (Dekker's argument): either the sleeper sees the changed state and does not sleep, or the
 //! waker sees a sleeper; and since the sleeper holds the lock until it really sleeps, that waker's notification
 //! comes after and wakes it. Where nobody sleeps a waker pays one fence and one load, and takes no lock.
+//!
+//! `tests/loom/wakeups.rs` includes this file over loom's types and tries every interleaving.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use super::sync::{AtomicUsize, Condvar, Mutex, Ordering, fence};
 
 #[derive(Debug, Default)]
 pub(super) struct Gate {

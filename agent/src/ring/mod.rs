@@ -26,6 +26,13 @@ mod overflow;
 #[cfg(test)]
 mod tests;
 
+/// What `gate` is made of; its test by loom has others here.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+    pub(super) use parking_lot::{Condvar, Mutex};
+}
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
