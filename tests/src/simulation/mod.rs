@@ -10,6 +10,7 @@
 //! | `agent` | ring, batcher, encoder, session and checkpoints of the agent, on a disk that fails; files to read |
 //! | `collector` | Hello, session, validation and commit log of the collector, on another such disk |
 //! | `store` | what a sink keeps: rows, applied ranges and cursor, changed together |
+//! | `faults`, `healing` | what goes wrong; and that it all comes right |
 //! | `trace` | what happened, as a number that two runs of one seed must share |
 //!
 //! Simulated: time, both disks (what was not synced is lost in a power cut, in part), the link (it delays and it
@@ -25,6 +26,8 @@
 
 mod agent;
 mod collector;
+mod faults;
+mod healing;
 mod store;
 mod trace;
 
@@ -34,12 +37,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgelogger_common::clock::{Clock, ManualClock};
-use edgelogger_common::disk::{Effect, Fault, FaultDisk, Operation, Survivors};
+use edgelogger_common::disk::FaultDisk;
 use edgelogger_common::range_set::RangeSet;
 use edgelogger_common::stream::StreamId;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rustix::io::Errno;
 
 use agent::{Agent, Told};
 use collector::Collector;
@@ -48,9 +50,6 @@ pub use trace::Trace;
 
 /// Steps of disorder.
 const STEPS: u32 = 600;
-/// Rounds of order until everything must have arrived; each is 200 ms, so that the longest pause (a minute) passes.
-const ROUNDS_MAX: u32 = 3_000;
-const ROUND: Duration = Duration::from_millis(200);
 const FILES_MAX: usize = 4;
 
 /// What went wrong, and what led to it.
@@ -389,162 +388,6 @@ impl Simulation {
         collector.drop_before(self.store.cursor());
         self.trace.step("flush", self.store.cursor(), 0);
         Ok(())
-    }
-
-    fn cut_link(&mut self) -> Result<(), Failure> {
-        self.trace.step("link breaks", 0, 0);
-        self.hang_up();
-        Ok(())
-    }
-
-    /// Both sides learn it; what is on the way is gone.
-    fn hang_up(&mut self) {
-        self.connected = false;
-        (self.up, self.down) = (Pipe::default(), Pipe::default());
-        let now = self.now();
-        if let Some(agent) = &mut self.agent {
-            agent.hung_up(now, &mut self.random);
-        }
-        if let Some(collector) = &mut self.collector {
-            collector.hang_up();
-        }
-    }
-
-    fn crash_agent(&mut self) -> Result<(), Failure> {
-        take_down(&self.agent_disk, &mut self.random);
-        Ok(())
-    }
-
-    fn crash_collector(&mut self) -> Result<(), Failure> {
-        take_down(&self.collector_disk, &mut self.random);
-        Ok(())
-    }
-
-    fn break_a_disk(&mut self) -> Result<(), Failure> {
-        let operation = [
-            Operation::AnyChange,
-            Operation::Write,
-            Operation::Sync,
-            Operation::Rename,
-            Operation::SyncDir,
-            Operation::Create,
-        ][self.random.random_range(0..6)];
-        let effect = match self.random.random_range(0..6) {
-            0 => Effect::Error(Errno::IO),
-            1 => Effect::Error(Errno::NOSPC),
-            2 => Effect::PartThenError(Errno::NOSPC),
-            3 => Effect::Kill,
-            4 => Effect::PowerCut(Survivors::Some),
-            _ => Effect::PowerCut(Survivors::Nothing),
-        };
-        let nth = self.random.random_range(1..12);
-        let fault = if self.random.random_ratio(1, 4) {
-            Fault::from(operation, nth, effect)
-        } else {
-            Fault::once(operation, nth, effect)
-        };
-        let is_agent = self.random.random_ratio(1, 3);
-        self.trace.step("fault", u64::from(is_agent), nth);
-        let disk = if is_agent {
-            &self.agent_disk
-        } else {
-            &self.collector_disk
-        };
-        disk.install(fault);
-        Ok(())
-    }
-
-    fn repair_disks(&mut self) -> Result<(), Failure> {
-        self.agent_disk.clear_faults();
-        self.collector_disk.clear_faults();
-        if self.disk_lies {
-            self.collector_disk
-                .install(Fault::from(Operation::Sync, 1, Effect::Lie));
-        }
-        Ok(())
-    }
-
-    /// A program whose disk is down has died with it, or was killed in the middle of an operation.
-    fn bury_the_dead(&mut self) -> Result<(), Failure> {
-        if self.agent_disk.is_down() {
-            self.trace.step("agent dies", 0, 0);
-            self.agent = None;
-            self.agent_disk.restart();
-            self.hang_up();
-        }
-        if self.collector_disk.is_down() {
-            self.trace.step("collector dies", 0, 0);
-            self.collector = None;
-            self.collector_disk.restart();
-            self.store.crash();
-            self.hang_up();
-        }
-        Ok(())
-    }
-
-    /// Everything works again, in turn, until everything has arrived.
-    fn heal(&mut self) -> Result<(), Failure> {
-        self.repair_disks()?;
-        for _ in 0..ROUNDS_MAX {
-            self.pass(ROUND);
-            self.agent_works()?;
-            while self.up.0.front().is_some_and(|(due, _)| *due <= self.now()) {
-                self.deliver_up()?;
-            }
-            for _ in 0..8 {
-                self.collector_works()?;
-            }
-            self.commit()?;
-            while self.down.0.front().is_some_and(|(due, _)| *due <= self.now()) {
-                self.deliver_down()?;
-            }
-            self.sink_applies()?;
-            self.bury_the_dead()?;
-            if self.is_through() {
-                return Ok(());
-            }
-        }
-        Err(format!("not everything arrived: {}", self.state()))
-    }
-
-    fn is_through(&self) -> bool {
-        let acked = self
-            .agent
-            .as_ref()
-            .is_some_and(|agent| agent.is_drained(&self.files));
-        acked
-            && self.store.bytes()
-                == self
-                    .files
-                    .iter()
-                    .map(|file| file.content.len() as u64)
-                    .sum::<u64>()
-    }
-
-    fn state(&self) -> String {
-        let files: Vec<usize> = self.files.iter().map(|file| file.content.len()).collect();
-        let agent = self.agent.as_ref().map(Agent::state);
-        format!(
-            "files {files:?}, stored {} bytes, agent {agent:?}",
-            self.store.bytes()
-        )
-    }
-
-    fn everything_is_as_it_was_written(&self) -> Result<(), Failure> {
-        self.store.equals(&self.files)?;
-        let residual = self.agent.as_ref().map_or(0, Agent::residual);
-        if residual != 0 {
-            return Err(format!("the agent's account has a residual of {residual}"));
-        }
-        Ok(())
-    }
-}
-
-fn take_down(disk: &FaultDisk, random: &mut StdRng) {
-    match random.random_range(0..3) {
-        0 => disk.kill(),
-        1 => disk.cut_power(Survivors::Some),
-        _ => disk.cut_power(Survivors::Nothing),
     }
 }
 
