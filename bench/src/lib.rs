@@ -8,7 +8,7 @@
 //! | [`report`] | rows, a table, `report.json` |
 //! | [`batches`] | the corpus as batches |
 //! | [`programs`], [`process`] | the real programs, their memory and processor time |
-//! | [`proxy`], [`http`] | counting bytes on the wire; asking the collector |
+//! | [`http`] | asking the collector |
 //!
 //! `scripts/bench` builds the release and runs it; `docs/benchmarks.md` says how to read the table.
 // A benchmark talks to the terminal; and its counters are far from where floats or casts lose anything.
