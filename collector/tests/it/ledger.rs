@@ -604,6 +604,7 @@ async fn an_agent_without_state_is_told_of_the_open_files_of_its_machine_and_of_
     assert_eq!(other.stored, []);
     let unasked = greet(&fixture, hello(4, 1)).await;
     assert_eq!(unasked.stored, []);
+}
 
 #[tokio::test]
 async fn what_is_closed_whole_and_old_is_known_by_day() {
