@@ -114,8 +114,7 @@ impl FileSource {
                 None => self.gone(id),
             }
         }
-        // What lies beside a log may be a copy of a stream whose file is not opened, or not found yet.
-        if self.waiting.is_undecided() || self.archives.is_searching() {
+        if self.adopting_waits() {
             return;
         }
         for leaving in std::mem::take(&mut self.leaving) {
@@ -153,6 +152,17 @@ impl FileSource {
             return self.drop_file(id);
         }
         let Some(file) = self.files.get(id) else { return };
+        if file.place.is_none() {
+            // Rotated and compressed before anybody read a byte: what it is now lies beside the log, and is younger.
+            self.leaving.push(Leaving {
+                name: file.name.clone(),
+                dir: parent(file.others.first().unwrap_or(&file.path)).to_owned(),
+                birth_ns: file.birth_ns,
+                modified_ns: file.modified_ns,
+                known: None,
+                stream_id: None,
+            });
+        }
         if let Some(place) = &file.place
             && !whole
         {
@@ -163,6 +173,15 @@ impl FileSource {
         }
         self.end_stream(id, StreamEndReason::Deleted, whole, ReceiptReason::Rotated);
         self.drop_file(id);
+    }
+
+    /// What lies beside a log may be a copy of a file whose stream is not known yet: one that is not opened, one that is
+    /// searched for, one that is read on its descriptor alone and has no stream so far.
+    pub(super) fn adopting_waits(&self) -> bool {
+        let has_no_stream = |file: &Tailer| file.place.is_none() && file.size > 0;
+        self.waiting.is_undecided()
+            || self.archives.is_searching()
+            || self.files.gone().any(|(_, file)| has_no_stream(file))
     }
 
     /// Takes in the rotated files beside a path that were logs at it after `leaving` was.

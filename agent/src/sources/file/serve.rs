@@ -80,7 +80,7 @@ impl FileSource {
             || !self.outbox.is_empty()
             || !self.displaced.is_empty()
             || self.files.has_evicted()
-            || !self.leaving.is_empty() && !self.waiting.is_undecided() && !self.archives.is_searching();
+            || !self.leaving.is_empty() && !self.adopting_waits();
         more || self.rescan || !self.changed.is_empty() || self.newcomers_wait()
     }
 

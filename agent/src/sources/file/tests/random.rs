@@ -232,3 +232,28 @@ fn an_empty_log_and_its_successor_are_compressed_before_anybody_looked() {
         100,
     );
 }
+
+#[test]
+fn a_log_that_is_compressed_before_anybody_read_it_is_read_from_there() {
+    let steps = [
+        Step::Append(1),
+        Step::Rotate,
+        Step::Starve(1),
+        Step::Compress(1, false),
+    ];
+    exactly_once(&steps, 100);
+}
+
+#[test]
+fn a_log_that_is_read_on_its_descriptor_is_not_read_from_its_compressed_copy_too() {
+    let steps = [
+        Step::CopyTruncate,
+        Step::Run,
+        Step::Append(18),
+        Step::Rotate,
+        Step::Compress(1, false),
+        Step::Append(25),
+        Step::Run,
+    ];
+    exactly_once(&steps, 100);
+}
