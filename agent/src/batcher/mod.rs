@@ -12,7 +12,7 @@
 //! **When.** A pot is ready when it has a batch's worth (bytes, blocks or records), when its oldest block waited
 //! `max_age`, or at once when the line was silent: nothing in flight and nothing sent for `max_age`. So the first
 //! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. `max_age` = 0
-//! sends whatever there is whenever the line takes it.
+//! sends whatever there is whenever the line takes it. What can't be read again waits for [`VOLATILE_AGE_MAX`] at most.
 //!
 //! **What first.** Live before backfill, volatile before replayable, because what can be read again can wait. A
 //! backfill has all that live data leaves of the line, and of a line that live data would fill its share
@@ -42,6 +42,10 @@ use pot::Pot;
 pub const BATCH_BYTES_DEFAULT: usize = 512 << 10;
 /// How long data waits for company.
 pub const MAX_AGE_DEFAULT: Duration = Duration::from_secs(1);
+/// How long data waits at most that can't be read again, whatever `max_age` says. A crash costs it until the spool has it,
+/// and the spool writes what is not acked [`SPOOL_AFTER`](crate::spool::SPOOL_AFTER) after it came: the other half of
+/// that is for the ack, so that nothing is written while the line works.
+pub const VOLATILE_AGE_MAX: Duration = Duration::from_secs(1);
 /// Events held here. With the ring's slots it bounds the memory of very small blocks, whose credit counts only
 /// their bytes; at it, the rest waits in the ring.
 pub const HELD_EVENTS_MAX: usize = 4096;
@@ -210,14 +214,21 @@ impl Batcher {
     #[must_use]
     pub fn deadline(&self, in_flight: usize) -> Option<Duration> {
         let silent_at = (in_flight == 0).then(|| self.silent_at());
-        self.pots
-            .iter()
-            .filter_map(Pot::oldest_at)
-            .map(|oldest| {
-                let aged_at = oldest.saturating_add(self.settings.max_age);
-                silent_at.map_or(aged_at, |silent_at| silent_at.min(aged_at))
-            })
+        (0..POTS.len())
+            .filter_map(|pot| self.aged_at(pot))
+            .map(|aged_at| silent_at.map_or(aged_at, |silent_at| silent_at.min(aged_at)))
             .min()
+    }
+
+    /// When the oldest block of a pot has waited long enough.
+    fn aged_at(&self, pot: usize) -> Option<Duration> {
+        let (_, replayable) = POTS[pot];
+        let age_max = if replayable {
+            self.settings.max_age
+        } else {
+            self.settings.max_age.min(VOLATILE_AGE_MAX)
+        };
+        Some(self.pots[pot].oldest_at()?.saturating_add(age_max))
     }
 
     /// Takes what goes next. `None` while [`Batcher::is_ready`] is false.
@@ -322,14 +333,13 @@ impl Batcher {
     }
 
     fn pot_is_ready(&self, pot: usize, now: Duration, silent: bool) -> bool {
-        let pot = &self.pots[pot];
-        let Some(oldest_at) = pot.oldest_at() else {
+        let Some(aged_at) = self.aged_at(pot) else {
             return false;
         };
         self.draining
             || silent
-            || oldest_at.saturating_add(self.settings.max_age) <= now
-            || pot.fills(&self.settings.size)
+            || aged_at <= now
+            || self.pots[pot].fills(&self.settings.size)
             // Nothing more can come in, so waiting would be for ever.
             || !self.wants_more()
     }

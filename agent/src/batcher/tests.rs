@@ -98,6 +98,27 @@ fn while_something_is_in_flight_data_waits_for_its_age() {
 }
 
 #[test]
+fn what_can_not_be_read_again_waits_for_a_second_however_long_others_may() {
+    let mut batcher = Batcher::new(BatcherSettings {
+        max_age: SECOND * 60,
+        ..BatcherSettings::default()
+    });
+    batcher.push(event(lines(9, 0, 10)), Duration::ZERO);
+    batch(batcher.next(Duration::ZERO, 0));
+    batcher.push(event(lines(1, 0, 10)), SECOND * 5);
+    assert_eq!(batcher.deadline(1), Some(SECOND * 65));
+    let mut volatile = lines(2, 0, 10);
+    volatile.replayable = false;
+    batcher.push(event(volatile), SECOND * 7);
+    assert_eq!(batcher.deadline(1), Some(SECOND * 8));
+    assert!(!batcher.is_ready(SECOND * 8 - Duration::from_millis(1), 1));
+    assert!(!batch(batcher.next(SECOND * 8, 1)).replayable);
+    assert!(!batcher.is_ready(SECOND * 8, 1));
+    // What the line does not ack in time is written when it is this old.
+    assert!(VOLATILE_AGE_MAX < crate::spool::SPOOL_AFTER);
+}
+
+#[test]
 fn a_batch_that_is_full_goes_at_once() {
     let mut batcher = busy(BatchSize {
         bytes_max: 1000,
