@@ -7,6 +7,7 @@ use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::segment::{ReadItem, SegmentError};
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{Lane, PositionUnit, SpoolStream};
+use parking_lot::MutexGuard;
 
 use super::disk::{InPlace, Store};
 use super::entry::{self, BlockNote, Content};
@@ -54,10 +55,9 @@ impl DiskThread {
     }
 
     /// Waits for something to do; `None`: the agent stops, and everything that can be written is.
-    fn next_work(&self) -> Option<Work> {
-        let mut state = self.shared.state.lock();
+    pub fn next_work(&self) -> Option<Work> {
         loop {
-            let left = self.look_at_free(&mut state);
+            let (mut state, left) = self.look_at_free();
             let now = self.shared.now();
             if let Some(work) = state.work(now) {
                 return if self.gave_up { None } else { Some(work) };
@@ -74,21 +74,19 @@ impl DiskThread {
         }
     }
 
-    fn look_at_free(&self, state: &mut State) -> Option<u64> {
-        let left = if state.wants_disk() || state.is_capped() {
-            self.store.left()
-        } else {
-            None
-        };
+    /// The disk is asked before the lock is taken: it may not answer, and acks don't wait for it.
+    fn look_at_free(&self) -> (MutexGuard<'_, State>, Option<u64>) {
+        let left = self.store.left();
+        let mut state = self.shared.state.lock();
+        let left = left.filter(|_| state.wants_disk() || state.is_capped());
         state.free_is(left);
-        left
+        (state, left)
     }
 
     /// Something to do now, if there is.
     #[cfg(test)]
     pub fn work_now(&self) -> Option<Work> {
-        let mut state = self.shared.state.lock();
-        self.look_at_free(&mut state);
+        let (mut state, _) = self.look_at_free();
         let work = state.work(self.shared.now());
         work.filter(|_| !self.gave_up)
     }

@@ -112,7 +112,10 @@ impl World {
     }
 
     fn start(&self) -> Process {
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        self.start_on(Arc::new(self.disk.clone()))
+    }
+
+    fn start_on(&self, disk: Arc<dyn Disk>) -> Process {
         let checkpoints =
             Checkpoints::open_on(Arc::clone(&disk), Path::new(STATE_DIR), self.clock.clone(), None).unwrap();
         let ring = Ring::new(RingLimits::default());
@@ -346,4 +349,5 @@ impl Process {
 
 mod bounds;
 mod faults;
+mod hung;
 mod life;
