@@ -31,8 +31,10 @@ pub(super) enum Copied {
     Now,
     /// In this frame.
     At(u64),
-    /// There is no room for it; it stays in memory until it is acked.
-    Never,
+    /// Nowhere: there was no room for it. It stays in memory until it is acked, or there is room.
+    NoRoom,
+    /// It gave way to newer data. Written again it would take the place of that, so that waits for the end.
+    Dropped,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,24 @@ impl Line {
             .iter_mut()
             .find(|(_, on_line)| is_due(on_line))
             .map(|(number, on_line)| (*number, on_line))
+    }
+
+    /// Those that there was no room for, the oldest first.
+    pub fn without_room(&self) -> impl Iterator<Item = (u64, &Held)> {
+        let without = self
+            .batches
+            .iter()
+            .filter(|(_, on_line)| on_line.copied == Copied::NoRoom);
+        without.map(|(number, on_line)| (*number, &on_line.held))
+    }
+
+    /// Nothing newer comes any more: what gave way may have the room that is left.
+    pub fn stop(&mut self) {
+        for on_line in self.batches.values_mut() {
+            if on_line.copied == Copied::Dropped {
+                on_line.copied = Copied::NoRoom;
+            }
+        }
     }
 
     /// The copies in these frames are gone.

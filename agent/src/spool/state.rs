@@ -321,6 +321,7 @@ impl State {
     /// The agent stops: what is not acked is written now.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.line.stop();
         self.held_ends
             .extend(self.sent_ends.drain().map(|(_, close)| close));
         // The next process finds out by itself where a stream ends whose end nobody knows.

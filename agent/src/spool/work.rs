@@ -69,6 +69,8 @@ impl State {
         self.disk.bytes = bytes;
         self.disk.durable_end = durable_end;
         self.disk.oldest_segment_end = oldest_segment_end;
+        // Where a segment is full, an append makes durable what stands before it.
+        self.settle_durable();
     }
 
     /// How many more bytes of the disk may be used; `None`: enough.
@@ -152,7 +154,9 @@ impl State {
             now.checked_sub(SPOOL_AFTER)?
         };
         loop {
-            let (number, on_line) = self.line.uncopied(since_max)?;
+            let Some((number, on_line)) = self.line.uncopied(since_max) else {
+                return self.next_late_copy();
+            };
             let held = on_line.held.clone();
             let may_drop = held.policy == Some(SpoolPolicy::DropOldest) && self.may_drop();
             let has_room = self.has_room(held.batch.payload.len() as u64, held.policy.is_none());
@@ -160,11 +164,20 @@ impl State {
                 return Some(Work::DropOldest);
             }
             let on_line = self.line.get_mut(number)?;
-            on_line.copied = if has_room { Copied::Now } else { Copied::Never };
+            on_line.copied = if has_room { Copied::Now } else { Copied::NoRoom };
             if has_room {
                 return Some(Work::Append(Box::new(Append::Copy(number, held))));
             }
         }
+    }
+
+    /// There was no room for it when it was due, and there is now.
+    fn next_late_copy(&mut self) -> Option<Work> {
+        let fits = |held: &Held| self.has_room(held.batch.payload.len() as u64, held.policy.is_none());
+        let (number, held) = self.line.without_room().find(|(_, held)| fits(held))?;
+        let held = held.clone();
+        self.line.get_mut(number)?.copied = Copied::Now;
+        Some(Work::Append(Box::new(Append::Copy(number, held))))
     }
 
     fn receipts_to_append(&mut self, now: Duration) -> Option<Work> {
@@ -252,7 +265,18 @@ impl State {
         let disk = &mut self.disk;
         (disk.durable_end, disk.unsynced) = (durable_end, false);
         disk.sync_at = now + self.limits.fsync_interval;
-        for (sequence, held) in std::mem::take(&mut self.appended) {
+        self.settle_durable();
+        self.frames.pop_done();
+    }
+
+    /// What is durable lives on as its frame alone.
+    fn settle_durable(&mut self) {
+        let durable_end = self.disk.durable_end;
+        let durable: Vec<(u64, Held)>;
+        (durable, self.appended) = std::mem::take(&mut self.appended)
+            .into_iter()
+            .partition(|(sequence, _)| *sequence < durable_end);
+        for (sequence, held) in durable {
             held.batch
                 .blocks
                 .iter()
@@ -261,7 +285,6 @@ impl State {
                 frame.in_flight = Some(held.batch.in_flight);
             }
         }
-        self.frames.pop_done();
     }
 
     /// A write or sync failed: what is not durable is in memory only, as before.
@@ -299,7 +322,7 @@ impl State {
             self.give_up_frame(sequence, ReceiptReason::QueueFull, now);
         }
         self.frames.cut_below(end);
-        self.line.copies_gone(|sequence| sequence < end, Copied::Never);
+        self.line.copies_gone(|sequence| sequence < end, Copied::Dropped);
     }
 
     fn give_up_frame(&mut self, sequence: u64, reason: ReceiptReason, now: Duration) {

@@ -126,6 +126,55 @@ fn the_reserve_of_free_space_is_left_alone() {
 }
 
 #[test]
+fn what_there_was_no_room_for_is_written_when_there_is() {
+    for is_orderly in [true, false] {
+        let mut world = World::with_bytes_max(ByteSize::mib(64), SpoolPolicy::DropNewest);
+        world.config.keep_free = Some(ByteSize::mib(2));
+        world.disk.set_capacity(2 << 20);
+        let mut process = world.start();
+        process.line_is_up = true;
+        process.measure(&world);
+        world.advance(&mut process, Duration::from_secs(3));
+        assert_eq!((process.line.len(), world.bytes_on_disk()), (1, 0));
+        world.disk.set_capacity(64 << 20);
+        if is_orderly {
+            process.stop();
+        } else {
+            world.advance(&mut process, Duration::from_secs(1));
+            world.crash(process, false);
+        }
+        let mut process = world.start();
+        world.heal(&mut process);
+        let records = world.collector.count(|what| what == What::Record) as u64;
+        assert_eq!(records, SAMPLES, "orderly: {is_orderly}");
+    }
+}
+
+#[test]
+fn a_copy_that_gave_way_is_written_at_the_end_where_there_is_room() {
+    let mut world = World::with_bytes_max(ByteSize::mib(1), SpoolPolicy::DropOldest);
+    let mut process = world.start();
+    let stream = process.stream;
+    process.line_is_up = true;
+    process.measure(&world);
+    world.advance(&mut process, Duration::from_secs(3));
+    process.line_is_up = false;
+    while process.spool.status().records_dropped == 0 {
+        process.measure(&world);
+        world.advance(&mut process, Duration::from_secs(2));
+    }
+    process.stop();
+    let mut process = world.start();
+    world.heal(&mut process);
+    assert_eq!(world.collector.positions[&(stream, 0)], What::Record);
+    assert_eq!(
+        world.collector.positions[&(stream, SAMPLES)],
+        What::Receipt(ReceiptReason::QueueFull)
+    );
+    world.expect_whole();
+}
+
+#[test]
 fn what_others_take_of_the_disk_does_not_empty_the_spool() {
     let mut world = World::new();
     world.config.keep_free = Some(ByteSize::mib(2));

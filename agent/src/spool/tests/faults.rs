@@ -96,6 +96,36 @@ fn a_full_disk_costs_nothing_while_memory_lasts_and_heals() {
     assert_eq!(process.residual(), (0, 0));
 }
 
+#[test]
+fn what_a_full_segment_made_durable_is_not_sent_twice_when_the_next_sync_fails() {
+    let mut world = World::with_bytes_max(ByteSize::mib(1), SpoolPolicy::DropOldest);
+    world.config.fsync_interval = edgelogger_common::duration::HumanDuration::from_secs(3600);
+    let mut process = world.start();
+    let dir = Path::new(STATE_DIR).join(SPOOL_DIR);
+    let mut measured = 0;
+    // All but the first waits for its sync, until a segment is full.
+    let segments = |world: &World| {
+        let names = world.disk.list_files(&dir).unwrap_or_default();
+        names.iter().filter(|name| name.ends_with(".seg")).count()
+    };
+    while segments(&world) < 2 {
+        process.measure(&world);
+        world.advance(&mut process, Duration::from_secs(2));
+        measured += SAMPLES;
+        assert!(measured < 10_000, "no segment is ever full");
+    }
+    world
+        .disk
+        .install(Fault::once(Operation::Sync, 1, Effect::Error(Errno::IO)));
+    world.advance(&mut process, Duration::from_secs(3600));
+    assert!(!process.spool.status().troubles.is_empty());
+    assert_eq!(process.residual().0, 0);
+    world.heal(&mut process);
+    let records = world.collector.count(|what| what == What::Record) as u64;
+    assert_eq!((records, process.spool.status().records_dropped), (measured, 0));
+    assert_eq!(process.residual(), (0, 0));
+}
+
 /// A small run with one fault at one operation; then a crash, and a process that heals.
 fn run_with(fault: Option<Fault>, cut_power: bool) -> u64 {
     let mut world = World::new();
