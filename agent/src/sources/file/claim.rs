@@ -166,6 +166,7 @@ impl FileSource {
         };
         match found {
             Some(id) => {
+                self.files.set_name(id, &name);
                 self.wait_for_content(id, state);
                 self.leaving.push(leaving);
             }

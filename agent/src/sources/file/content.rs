@@ -1,11 +1,14 @@
 //! What a reader reads from: a file as it is, or what is compressed in it.
 
 use std::io;
+use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::io::{Errno, pread};
+
+use super::stat::{FileStat, stat_open};
 
 /// Content with positions.
 pub(super) trait Content {
@@ -47,6 +50,15 @@ impl Content for &OwnedFd {
             .ok()
             .filter(|found| *found > offset)
     }
+}
+
+/// Opens a path for reading, and looks at what is there. Not blocking: by now the path may be a pipe that nobody writes
+/// to.
+pub(super) fn open_unblocked(path: &Path) -> io::Result<(OwnedFd, FileStat)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty())?;
+    let found = stat_open(&file)?;
+    Ok((file, found))
 }
 
 /// `len` bytes from `offset`, or as many as there are.

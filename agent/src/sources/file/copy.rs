@@ -1,5 +1,9 @@
 //! `copytruncate`: the log is copied, then cut to nothing; its stream goes on in the copy.
+//!
+//! A copy may be seen before the log is cut, because it is included itself or lies where rotated logs are looked for.
+//! Until it holds something that the log does not, no stream is made of it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -7,17 +11,20 @@ use std::path::{Path, PathBuf};
 use edgelogger_common::disk::parent;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{FileCompression, StreamDescriptor};
+use rustix::fd::OwnedFd;
 
 use super::archive::Format;
 use super::backlog::Backlog;
 use super::content::read_at;
 use super::displaced::{Leaving, Listings};
 use super::files::{FileId, Tailer, Whereabouts};
-use super::identity::{FINGERPRINT_BYTES_MAX, Known, is_copy, is_rotated_name};
+use super::identity::{
+    COPY_BYTES_MIN, FINGERPRINT_BYTES_MAX, Known, compare, is_copy, is_rotated_name, original_names,
+};
 use super::reader::Place;
+use super::skip::SkipReason;
 use super::source::FileSource;
-use super::stat::{FileKind, FileStat, stat};
-use crate::flow::ContentCheck;
+use super::stat::{FileKind, FileStat, stat, stat_open};
 
 impl FileSource {
     /// The content of a file was replaced, but a copy lies beside it (`copytruncate`): its stream goes on in the copy,
@@ -38,16 +45,17 @@ impl FileSource {
             return false;
         };
         self.note_move(&place.stream_id, &found, None);
-        let mut copy = Tailer::new(name.clone(), path, &found, Whereabouts::Rotated);
-        copy.place = Some(Place::new(place.stream_id, place.offset, place.check));
-        copy.backlog = backlog.clone();
-        copy.fingerprint = Some(ContentCheck {
-            len: known.fingerprint_len,
-            crc32c: known.fingerprint_crc32c,
+        self.unskip(&path);
+        let copy = self.files.that_is(&found).unwrap_or_else(|| {
+            let copy = Tailer::new(name.clone(), path, &found, Whereabouts::Rotated);
+            self.files.insert(copy)
         });
-        copy.followed = true;
-        let copy = self.files.insert(copy);
-        if let Some(file) = self.files.get(copy) {
+        self.files.set_name(copy, &name);
+        if let Some(file) = self.files.get_mut(copy) {
+            file.place = Some(Place::new(place.stream_id, place.offset, place.check));
+            file.backlog = backlog.clone();
+            file.fingerprint = Some(known.fingerprint());
+            (file.followed, file.copied) = (true, None);
             self.status.update(copy, file);
         }
         self.enqueue(copy);
@@ -105,11 +113,139 @@ impl FileSource {
                 (Some(birth), Some(original)) => birth >= original,
                 _ => true,
             };
-            let unknown = found.kind == FileKind::Regular && self.files.that_is(&found).is_none();
-            (younger && unknown && holds(path, &found, known).unwrap_or(false)).then(|| (path.clone(), found))
+            let free = found.kind == FileKind::Regular && self.is_free(&found);
+            (younger && free && holds(path, &found, known).unwrap_or(false)).then(|| (path.clone(), found))
         });
         candidates.max_by_key(|(_, found)| (found.birth_ns, found.modified_ns))
     }
+}
+
+impl FileSource {
+    /// Is it no stream's yet, of this process or an earlier one?
+    fn is_free(&self, found: &FileStat) -> bool {
+        let Some(id) = self.files.that_is(found) else {
+            return true;
+        };
+        !self.waiting.by_file.contains_key(&id)
+            && self
+                .files
+                .get(id)
+                .is_some_and(|file| file.place.is_none() && file.packed.is_none())
+    }
+
+    /// The logs beside a file that it may be a copy of, by its name.
+    fn originals_of(&self, id: FileId) -> Vec<FileId> {
+        let Some(file) = self.files.get(id).filter(|file| !file.followed) else {
+            return Vec::new();
+        };
+        let Some(name) = file.path.file_name() else {
+            return Vec::new();
+        };
+        let names = original_names(name.as_bytes()).into_iter();
+        let names = names.map(|name| file.path.with_file_name(OsStr::from_bytes(&name)));
+        let originals = names.flat_map(|name| self.files.of_name(&name).collect::<Vec<_>>());
+        let is_log = |file: &Tailer| file.packed.is_none() && file.copied.is_none();
+        originals
+            .filter(|original| *original != id && self.files.get(*original).is_some_and(is_log))
+            .collect()
+    }
+
+    /// Is it still to be decided what a log is that this file may be a copy of?
+    pub(super) fn waits_for_original(&self, id: FileId) -> bool {
+        self.originals_of(id).into_iter().any(|original| {
+            let is_claimed = self.waiting.by_file.contains_key(&original);
+            self.files.get(original).is_some_and(|file| {
+                let is_new = file.path == file.name && file.size > 0;
+                file.place.is_none() && file.error.is_none() && (is_claimed || is_new)
+            })
+        })
+    }
+
+    /// Is a file that is no stream's yet the copy of a followed log? Then no stream is made of it: its content is read
+    /// from the log, or, when that is truncated, from the copy, where the log's stream goes on.
+    pub(super) fn is_taken_for_copy(
+        &mut self,
+        id: FileId,
+        found: &FileStat,
+        head: &[u8],
+    ) -> io::Result<bool> {
+        let Some(file) = self.files.get(id) else {
+            return Ok(false);
+        };
+        if file.copied == Some((found.size, found.modified_ns)) {
+            self.leave_copy(id, found);
+            return Ok(true);
+        }
+        for original in self.originals_of(id) {
+            if self.is_copy_of(id, original, found, head)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_copy_of(
+        &mut self,
+        id: FileId,
+        original: FileId,
+        found: &FileStat,
+        head: &[u8],
+    ) -> io::Result<bool> {
+        let log = self
+            .files
+            .get(original)
+            .and_then(|log| Some((log.known()?, log.borrowed().ok()?)));
+        let copy = self.files.get(id).and_then(|file| file.file.as_ref());
+        let (Some((known, log)), Some(copy)) = (log, copy) else {
+            return Ok(false);
+        };
+        if begins_with(&log, copy, found.size, head)? {
+            self.leave_copy(id, found);
+            return Ok(true);
+        }
+        // The log was truncated since, and nobody saw that yet.
+        let window = u64::from(known.check.len).min(known.offset);
+        let before = |file: &OwnedFd| read_at(file, known.offset - window, known.check.len as usize);
+        let log_head = read_at(&log, 0, FINGERPRINT_BYTES_MAX)?;
+        let Err(difference) = compare(&known, &stat_open(&log)?, &log_head, &before(&log)?) else {
+            return Ok(false);
+        };
+        if is_copy(&known, found, head, &before(copy)?) {
+            self.restart_stream(original, difference);
+        }
+        Ok(self.files.get(id).is_some_and(|file| file.place.is_some()))
+    }
+
+    /// Looked at again when it changes.
+    fn leave_copy(&mut self, id: FileId, found: &FileStat) {
+        self.files.close(id);
+        self.status.remove(id);
+        let Some(file) = self.files.get_mut(id) else {
+            return;
+        };
+        file.copied = Some((found.size, found.modified_ns));
+        file.dirty = false;
+        let (path, is_included) = (file.path.clone(), file.whereabouts == Whereabouts::Included);
+        let original = self
+            .originals_of(id)
+            .into_iter()
+            .find_map(|original| self.files.get(original));
+        let name = original.and_then(|original| original.path.file_name());
+        let name = name.map_or_else(|| "a log".into(), |name| name.to_string_lossy().into_owned());
+        if is_included {
+            self.skip(&path, SkipReason::Copy(name), Some(found));
+        }
+    }
+}
+
+/// Is all of a copy, whose first bytes are `head`, in a log at the same positions?
+fn begins_with(log: &OwnedFd, copy: &OwnedFd, size: u64, head: &[u8]) -> io::Result<bool> {
+    if size < COPY_BYTES_MIN || stat_open(log)?.size < size {
+        return Ok(false);
+    }
+    let last = size.saturating_sub(FINGERPRINT_BYTES_MAX as u64);
+    let end = read_at(copy, last, FINGERPRINT_BYTES_MAX)?;
+    Ok(read_at(log, 0, head.len())? == head && read_at(log, last, end.len())? == end)
 }
 
 /// Does the file begin with what was read?

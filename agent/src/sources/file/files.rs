@@ -1,6 +1,7 @@
 //! The files that are followed, and the three ways to find one: by path, by inode, by id.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rustix::fd::OwnedFd;
 use super::archive::Format;
 use super::archives::Packed;
 use super::backlog::Backlog;
+use super::content::open_unblocked;
 use super::identity::{Known, births_differ};
 use super::reader::Place;
 use super::stat::{FileKey, FileStat};
@@ -58,6 +60,8 @@ pub(super) struct Tailer {
     pub packed: Option<Packed>,
     /// It is followed only if a stream goes on in it.
     pub on_trial: bool,
+    /// It holds nothing but what a followed log holds: its length and last change when that was found.
+    pub copied: Option<(u64, i64)>,
     /// It was looked for beside its path and not found, once.
     pub missed: bool,
     /// It was read before under another stream, so its content is not judged any more.
@@ -99,6 +103,7 @@ impl Tailer {
             predecessor: None,
             packed: None,
             on_trial: false,
+            copied: None,
             missed: false,
             followed: false,
             skip_content: false,
@@ -157,6 +162,18 @@ impl Tailer {
         })
     }
 
+    /// A descriptor of its own for one look, also where the file was closed because nothing was read for long.
+    pub fn borrowed(&self) -> io::Result<OwnedFd> {
+        if let Some(descriptor) = &self.file {
+            return descriptor.try_clone();
+        }
+        let (opened, found) = open_unblocked(&self.path)?;
+        if self.is_gone() || !self.is(&found) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(opened)
+    }
+
     /// Its decoder would have to begin anew if the file were closed.
     pub fn is_unpacking(&self) -> bool {
         self.packed
@@ -189,6 +206,8 @@ pub(super) struct Files {
     by_id: HashMap<FileId, Tailer>,
     by_path: HashMap<PathBuf, FileId>,
     by_key: HashMap<FileKey, FileId>,
+    /// Files that are at another path than that of their name, by that.
+    renamed: HashMap<PathBuf, Vec<FileId>>,
     /// Those with a descriptor.
     open: Vec<FileId>,
     /// Files whose path was given to another one, and that path: where they are now must be found out.
@@ -228,6 +247,41 @@ impl Files {
         self.by_path.keys()
     }
 
+    /// The file at a path, and those that were rotated away from it.
+    pub fn of_name<'a>(&'a self, name: &'a Path) -> impl Iterator<Item = FileId> + 'a {
+        let renamed = self.renamed.get(name).into_iter().flatten().copied();
+        let renamed = renamed.filter(move |id| self.get(*id).is_some_and(|file| file.name == name));
+        self.at_path(name).into_iter().chain(renamed)
+    }
+
+    /// It is what a rotation made of this log.
+    pub fn set_name(&mut self, id: FileId, name: &Path) {
+        self.forget_name(id);
+        if let Some(file) = self.by_id.get_mut(&id) {
+            name.clone_into(&mut file.name);
+        }
+        self.note_name(id);
+    }
+
+    fn note_name(&mut self, id: FileId) {
+        if let Some(file) = self.by_id.get(&id).filter(|file| file.name != file.path) {
+            let renamed = self.renamed.entry(file.name.clone()).or_default();
+            if !renamed.contains(&id) {
+                renamed.push(id);
+            }
+        }
+    }
+
+    fn forget_name(&mut self, id: FileId) {
+        let Some(file) = self.by_id.get(&id) else { return };
+        if let Some(renamed) = self.renamed.get_mut(&file.name) {
+            renamed.retain(|other| *other != id);
+            if renamed.is_empty() {
+                self.renamed.remove(&file.name);
+            }
+        }
+    }
+
     /// Files with a stream.
     pub fn placed(&self) -> impl Iterator<Item = (FileId, &Tailer)> {
         self.by_id
@@ -256,11 +310,13 @@ impl Files {
         self.take_path(file.path.clone(), id);
         self.by_key.insert(file.key, id);
         self.by_id.insert(id, file);
+        self.note_name(id);
         id
     }
 
     pub fn remove(&mut self, id: FileId) -> Option<Tailer> {
         self.forget_paths(id);
+        self.forget_name(id);
         self.close(id);
         let file = self.by_id.remove(&id)?;
         if self.by_key.get(&file.key) == Some(&id) {
@@ -330,6 +386,7 @@ impl Files {
             file.path.clone_from(&path);
             self.take_path(path, id);
         }
+        self.note_name(id);
     }
 
     /// Files with a descriptor.

@@ -101,7 +101,8 @@ impl FileSource {
         for state in &earlier {
             self.end_lost(state, why);
         }
-        let Some(file) = self.files.get(id).filter(|file| file.size > 0) else {
+        let is_loss = |file: &&Tailer| file.size > 0 && file.copied.is_none();
+        let Some(file) = self.files.get(id).filter(is_loss) else {
             return;
         };
         let size = file.size;

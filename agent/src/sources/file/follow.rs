@@ -323,7 +323,7 @@ impl FileSource {
         self.skipped.insert(path.to_owned(), Skipped { reason, file });
     }
 
-    fn unskip(&mut self, path: &Path) {
+    pub(super) fn unskip(&mut self, path: &Path) {
         if self.skipped.remove(path).is_some() {
             self.status.unskip(path);
         }

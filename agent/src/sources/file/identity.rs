@@ -176,6 +176,21 @@ pub(super) fn is_rotated_name(original: &[u8], name: &[u8]) -> bool {
     behind || inside() == Some(true)
 }
 
+/// Names of which `name` may be a rotated one, set apart from the rest of it by a sign: `host1.log` is none of
+/// `host.log`.
+pub(super) fn original_names(name: &[u8]) -> Vec<Vec<u8>> {
+    let is_apart = |at: usize| matches!(name.get(at), Some(b'.' | b'-' | b'_'));
+    let behind = (1..name.len()).map(|at| name[..at].to_vec());
+    let dot = memchr::memrchr(b'.', name).unwrap_or(0);
+    let inside = (1..dot).map(|at| [&name[..at], &name[dot..]].concat());
+    let starts = (1..name.len()).chain(1..dot);
+    let originals = starts.zip(behind.chain(inside)).filter(|(at, _)| is_apart(*at));
+    originals
+        .map(|(_, original)| original)
+        .filter(|original| is_rotated_name(original, name))
+        .collect()
+}
+
 /// Is `name` what a rotation makes of `original` when it compresses: `app.log.1.gz`, `app.log-20240101.zst`,
 /// `app.log.gz`?
 pub(super) fn is_archive_name(original: &[u8], name: &[u8]) -> bool {
@@ -303,6 +318,28 @@ mod tests {
             assert!(!is_rotated_name(b"app.log", name.as_bytes()), "{name}");
         }
         assert!(is_rotated_name(b"messages", b"messages-20240101"));
+    }
+
+    #[test]
+    fn the_original_of_a_rotated_name_is_found_where_it_is_set_apart() {
+        for name in [
+            "app.log.1",
+            "app.log-20240101",
+            "app.log.bak",
+            "app.1.log",
+            "app-1.log",
+        ] {
+            let originals = original_names(name.as_bytes());
+            assert!(originals.contains(&b"app.log".to_vec()), "{name}: {originals:?}");
+            assert!(
+                originals
+                    .iter()
+                    .all(|original| is_rotated_name(original, name.as_bytes()))
+            );
+        }
+        for name in ["app.log", "app1.log", "app.log1", "x", "", ".1"] {
+            assert!(original_names(name.as_bytes()).is_empty(), "{name}");
+        }
     }
 
     #[test]

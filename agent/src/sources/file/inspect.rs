@@ -11,7 +11,7 @@ use super::archives::{ARCHIVES_OPEN_MAX, COMPLETE_AFTER, PIECE_BYTES, Packed};
 use super::content::read_at;
 use super::displaced::Leaving;
 use super::files::FileId;
-use super::identity::{FINGERPRINT_BYTES_MAX, enough_to_tell};
+use super::identity::{FINGERPRINT_BYTES_MAX, Known, enough_to_tell};
 use super::skip::SkipReason;
 use super::source::FileSource;
 use super::stat::stat_open;
@@ -137,7 +137,7 @@ impl FileSource {
         let finished = self.checkpoints.finished().into_iter();
         let finished = finished.chain(self.archives.ended_files());
         let finished = finished
-            .filter(|finished| begins(&finished.fingerprint))
+            .filter(|finished| begins(&finished.fingerprint) && enough_to_tell(&Known::of_finished(finished)))
             .map(|finished| (Whose::Finished(finished.stream_id), finished.size, finished.check));
         let mut questions: Vec<Question> = lost
             .chain(followed)
@@ -178,8 +178,8 @@ impl FileSource {
                     crc32c::crc32c(window) == question.check.crc32c
                 }
                 // A copy of its beginning, or not written to its end yet.
-                Whose::Followed(other) => self.begins_with(other, archive)?,
-                Whose::Lost(_) | Whose::Finished(_) => {
+                Whose::Followed(other) if self.begins_with(other, archive)? => true,
+                _ => {
                     inspection.is_short = true;
                     false
                 }
@@ -214,15 +214,21 @@ impl FileSource {
         Ok(Some(Verdict::Asked))
     }
 
-    /// Does a followed file begin with all that an archive holds?
+    /// Does a followed file begin with all that an archive holds? `false` also where that can't be said.
     fn begins_with(&self, other: FileId, archive: &Archive) -> io::Result<bool> {
-        let Some(descriptor) = self.files.get(other).and_then(|file| file.file.as_ref()) else {
+        let Some(file) = self.files.get(other) else {
             return Ok(false);
         };
         let end = archive.position();
         let start = end.saturating_sub(FINGERPRINT_BYTES_MAX as u64);
         let last = archive.decoded(start, end);
-        Ok(!last.is_empty() && read_at(descriptor, start, last.len())? == last)
+        if last.is_empty() {
+            return Ok(false);
+        }
+        let Ok(descriptor) = file.borrowed() else {
+            return Ok(false);
+        };
+        Ok(read_at(&descriptor, start, last.len())? == last)
     }
 
     /// A stream that was lost goes on in a compressed file, at the same position.
@@ -246,7 +252,6 @@ impl FileSource {
             file = %lost.name.display(), archive = %file.path.display(), offset,
             "a log was compressed before it was read to its end; it is read on in the compressed file"
         );
-        file.name.clone_from(&lost.name);
         file.on_trial = false;
         file.fingerprint = Some(lost.known.fingerprint());
         file.place = Some(lost.place);
@@ -254,16 +259,21 @@ impl FileSource {
         if let Some(packed) = &mut file.packed {
             packed.archive = Some(archive);
         }
+        let dir = parent(&file.path).to_owned();
+        let modified_ns = file.modified_ns;
+        self.files.set_name(id, &lost.name);
         // Logs that were compressed after this one were at its path after it.
         self.leaving.push(Leaving {
             name: lost.name,
-            dir: parent(&file.path).to_owned(),
+            dir,
             birth_ns: None,
-            modified_ns: file.modified_ns,
+            modified_ns,
             known: None,
             stream_id: None,
         });
-        self.status.update(id, file);
+        if let Some(file) = self.files.get(id) {
+            self.status.update(id, file);
+        }
         let descriptor = self.note_move(&stream_id, &found, Some(format));
         self.outbox.open(descriptor.unwrap_or(lost.descriptor));
         self.enqueue(id);

@@ -99,7 +99,10 @@ impl FileSource {
                 break;
             };
             let is_claimed = self.waiting.by_file.contains_key(&id);
-            let is_open = |file: &Tailer| !is_claimed && self.adopting.holds(&file.name);
+            let is_open = |file: &Tailer| {
+                let is_new = !is_claimed && file.place.is_none();
+                is_new && (self.adopting.holds(&file.name) || self.waits_for_original(id))
+            };
             if self.files.get(id).is_some_and(is_open) {
                 held.push(id);
                 continue;
@@ -201,6 +204,18 @@ impl FileSource {
             file.dirty = false;
             return Ok(Examined::Later);
         }
+        if self.is_taken_for_copy(id, &found, &head)? {
+            return Ok(Examined::Later);
+        }
+        if let Some(file) = self.files.get_mut(id)
+            && file.copied.take().is_some()
+        {
+            let path = file.path.clone();
+            self.unskip(&path);
+        }
+        let Some(file) = self.files.get(id) else {
+            return Ok(Examined::Later);
+        };
         if let Some(reason) = judge(&head, self.config.allow_binary || file.followed) {
             return Ok(Examined::Skip(reason));
         }

@@ -4,15 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use edgelogger_proto::v1::Lane;
-use rustix::fs::{Mode, OFlags, open};
 
+use super::content::open_unblocked;
 use super::error::Unreadable;
 use super::files::FileId;
 use super::identity::Difference;
 use super::outbox::source_block;
 use super::reader::{Order, Outcome, Turn};
 use super::source::FileSource;
-use super::stat::stat_open;
 use crate::flow::{Resume, SourceEvent};
 use crate::ring::CreditPermit;
 
@@ -366,12 +365,8 @@ impl FileSource {
         }
         let path = file.path.clone();
         while self.files.open_count() >= self.config.open_files_max && self.files.close_one() {}
-        // Not blocking: by now the path may be a pipe that nobody writes to.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = open(&path, flags, Mode::empty()).map_err(io::Error::from);
-        let opened = opened.and_then(|descriptor| Ok((stat_open(&descriptor)?, descriptor)));
-        match opened {
-            Ok((stat, descriptor)) if self.files.get(id).is_some_and(|file| file.is(&stat)) => {
+        match open_unblocked(&path) {
+            Ok((descriptor, stat)) if self.files.get(id).is_some_and(|file| file.is(&stat)) => {
                 self.files.set_open(id, descriptor);
                 let open = self.files.open_count();
                 self.status.count(|totals| totals.files_open = open);

@@ -17,6 +17,8 @@ pub enum SkipReason {
     Compressed(&'static str),
     /// Compressed, and what it holds was read before it was.
     AlreadyRead,
+    /// Of a log that is followed, whose name it holds.
+    Copy(String),
     /// Compressed, and from before the time that is to be read.
     TooOld,
     /// Compressed, and holds nothing.
@@ -62,6 +64,7 @@ impl fmt::Display for SkipReason {
             ),
             Self::Compressed(format) => write!(f, "it is compressed ({format})"),
             Self::AlreadyRead => f.write_str("what is compressed in it was read already"),
+            Self::Copy(original) => write!(f, "it is a copy of {original}, which is read"),
             Self::TooOld => f.write_str("what is compressed in it is older than what is to be read"),
             Self::Empty => f.write_str("what is compressed in it is empty"),
             Self::Damaged(damage) => write!(f, "{} {damage}", error_code::FILE_UNREADABLE),

@@ -178,6 +178,44 @@ fn a_log_compressed_after_it_was_read_is_not_read_again_though_it_is_included() 
 }
 
 #[test]
+fn a_log_that_was_read_and_closed_is_not_read_again_while_it_is_compressed() {
+    for (format, suffix) in FORMATS {
+        let mut world = World::with(|config| config.include[0].push('*'));
+        let content = numbered(0, 30_000);
+        world.write("a.log", &content);
+        world.start();
+        world.rename("a.log", "a.log.1");
+        world.settle();
+        let packed = compress(format, &[content.as_bytes()]);
+        for piece in packed.chunks(packed.len() / 5 + 1) {
+            world.source.as_mut().unwrap().close_all();
+            world.append(&format!("a.log.1{suffix}"), piece);
+            world.pass(Duration::from_secs(12));
+        }
+        world.remove("a.log.1");
+        world.wait();
+        check_all(&world, 30_000);
+        assert_eq!(world.streams.len(), 1);
+    }
+}
+
+#[test]
+fn a_compressed_log_that_begins_like_a_very_short_one_that_is_over_is_read_whole() {
+    let mut world = World::with(|config| config.include[0].push('*'));
+    world.write("a.log", "banner\n");
+    world.start();
+    world.remove("a.log");
+    world.settle();
+    world.pass(Duration::from_secs(6));
+    assert!(world.ends()[0].is_some());
+    world.write("b.log", format!("banner\n{}", numbered(0, 10)));
+    world.compress("b.log", Format::Gzip, ".gz");
+    world.wait();
+    assert_eq!(world.stream(1).lines().len(), 11);
+    assert_eq!(world.stream(1).lines()[0], "banner");
+}
+
+#[test]
 fn a_copy_of_a_log_that_is_followed_is_not_read_however_far_either_is() {
     let mut world = World::with(|config| config.include[0].push('*'));
     world.write("a.log", numbered(0, 100));

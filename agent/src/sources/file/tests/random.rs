@@ -193,6 +193,16 @@ proptest! {
     }
 
     #[test]
+    fn copies_may_be_included(
+        steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40),
+        unread_bytes_max in behind(),
+    ) {
+        if is_followable(&steps) {
+            exactly_once_in(World::with(|config| config.include[0].push('*')), &steps, unread_bytes_max);
+        }
+    }
+
+    #[test]
     fn copies_and_renames_that_are_seen_lose_nothing_and_repeat_nothing(
         steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40),
         unread_bytes_max in behind(),

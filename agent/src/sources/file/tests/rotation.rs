@@ -501,3 +501,149 @@ fn a_ring_that_another_source_fills_does_not_keep_deletions_from_being_seen() {
     });
     assert_eq!(world.status().files()[0].state, FileState::Deleted);
 }
+
+/// Lines that are long enough to be known again elsewhere.
+fn generation(name: &str) -> String {
+    (0..50)
+        .map(|line| format!("{name}, line {line} of fifty\n"))
+        .collect()
+}
+
+fn truncate(world: &World, name: &str) {
+    let file = File::options().write(true).open(world.path(name)).unwrap();
+    file.set_len(0).unwrap();
+}
+
+/// Every line of these generations came once, and no stream lost anything.
+#[track_caller]
+fn check_generations(world: &World, generations: &[String]) {
+    let mut found = world.lines().concat();
+    found.sort();
+    let mut expected: Vec<String> = generations
+        .iter()
+        .flat_map(|lines| lines.lines().map(str::to_owned))
+        .collect();
+    expected.sort();
+    assert_eq!(found.len(), expected.len());
+    assert_eq!(found, expected);
+    assert!(
+        world
+            .streams
+            .iter()
+            .all(|id| world.arrived[id].receipts.is_empty())
+    );
+}
+
+#[test]
+fn copies_that_are_included_themselves_are_not_read_twice() {
+    for is_seen in [true, false] {
+        let mut world = World::with(|config| config.include[0].push('*'));
+        let mut written = vec![generation("first")];
+        world.write("a.log", &written[0]);
+        world.start();
+        for round in 0..4 {
+            let more = generation(&format!("more {round}"));
+            world.append("a.log", &more);
+            if round > 0 {
+                world.rename("a.log.1", &format!("a.log.{}", round + 1));
+            }
+            fs::copy(world.path("a.log"), world.path("a.log.1")).unwrap();
+            if is_seen {
+                world.settle();
+                let reason = world.skip_reason("a.log.1");
+                assert!(matches!(reason, Some(SkipReason::Copy(_))), "{reason:?}");
+            }
+            truncate(&world, "a.log");
+            let new = generation(&format!("new {round}"));
+            world.append("a.log", &new);
+            world.settle();
+            written.extend([more, new]);
+        }
+        world.pass(Duration::from_secs(10));
+        check_generations(&world, &written);
+        assert_eq!(world.streams.len(), 5);
+        assert!(world.status().skipped().is_empty());
+    }
+}
+
+#[test]
+fn an_included_copy_is_gone_on_in_after_a_restart() {
+    let mut world = World::with(|config| config.include[0].push('*'));
+    let written = [generation("old"), generation("late"), generation("new")];
+    world.write("a.log", &written[0]);
+    world.start();
+    world.stop();
+    world.append("a.log", &written[1]);
+    fs::copy(world.path("a.log"), world.path("a.log.1")).unwrap();
+    truncate(&world, "a.log");
+    world.append("a.log", &written[2]);
+    world.start();
+    check_generations(&world, &written);
+    assert_eq!(world.streams.len(), 2);
+}
+
+#[test]
+fn a_copy_that_is_kept_is_left_out_until_it_holds_something_else() {
+    let mut world = World::with(|config| config.include[0].push('*'));
+    let mut written = vec![generation("old")];
+    world.write("a.log", &written[0]);
+    world.start();
+    // Half of it is there when it is first looked at.
+    world.write("a.log.bak", &written[0][..written[0].len() / 2]);
+    world.settle();
+    world.write("a.log.bak", &written[0]);
+    world.settle();
+    world.pass(Duration::from_secs(10));
+    assert_eq!(
+        world.skip_reason("a.log.bak").unwrap().to_string(),
+        "it is a copy of a.log, which is read"
+    );
+    written.push(generation("more"));
+    world.append("a.log", &written[1]);
+    world.pass(Duration::from_secs(10));
+    check_generations(&world, &written);
+    world.append("a.log.bak", "something else\n");
+    world.settle();
+    assert_eq!(world.stream(1).lines().len(), 51);
+    assert_eq!(world.skip_reason("a.log.bak"), None);
+    assert_eq!(world.stream(0).lines().len(), 100);
+}
+
+#[test]
+fn a_copy_that_was_left_out_is_deleted_without_a_loss() {
+    let mut world = World::with(|config| config.include[0].push('*'));
+    world.write("a.log", generation("old"));
+    world.start();
+    fs::copy(world.path("a.log"), world.path("a.log.1")).unwrap();
+    world.settle();
+    world.remove("a.log.1");
+    world.pass(Duration::from_secs(10));
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.status().totals().bytes_lost, 0);
+    assert_eq!(world.streams.len(), 1);
+    assert!(world.status().skipped().is_empty());
+}
+
+#[test]
+fn the_next_copy_that_is_made_while_a_truncation_is_settled_is_no_other_log() {
+    let mut world = World::new();
+    let written = [generation("one"), generation("two"), generation("three")];
+    world.write("a.log", &written[0]);
+    world.start();
+    let birth_ns = world.birth_ns("a.log");
+    world.write_younger("tick", "", birth_ns);
+    fs::copy(world.path("a.log"), world.path("a.log.1")).unwrap();
+    world.write("a.log", &written[1]);
+    let copy = world.path("a.log.1");
+    while !world.status().files().iter().any(|file| file.path == copy) {
+        world.step();
+        world.take();
+    }
+    world.rename("a.log.1", "a.log.2");
+    fs::copy(world.path("a.log"), world.path("a.log.1")).unwrap();
+    world.settle();
+    world.write("a.log", &written[2]);
+    world.settle();
+    check_generations(&world, &written);
+    assert_eq!(world.streams.len(), 3);
+}
