@@ -206,7 +206,7 @@ pub(super) struct Files {
     by_id: HashMap<FileId, Tailer>,
     by_path: HashMap<PathBuf, FileId>,
     by_key: HashMap<FileKey, FileId>,
-    /// Files that are at another path than that of their name, by that.
+    /// Files that are at another path than that of their name, or at none, by that.
     renamed: HashMap<PathBuf, Vec<FileId>>,
     /// Those with a descriptor.
     open: Vec<FileId>,
@@ -264,7 +264,8 @@ impl Files {
     }
 
     fn note_name(&mut self, id: FileId) {
-        if let Some(file) = self.by_id.get(&id).filter(|file| file.name != file.path) {
+        let is_away = |file: &&Tailer| self.by_path.get(&file.name) != Some(&id);
+        if let Some(file) = self.by_id.get(&id).filter(is_away) {
             let renamed = self.renamed.entry(file.name.clone()).or_default();
             if !renamed.contains(&id) {
                 renamed.push(id);
@@ -377,6 +378,7 @@ impl Files {
             }
         }
         file.others.clear();
+        self.note_name(id);
     }
 
     /// The file is at this path now, and at no other.
@@ -386,6 +388,7 @@ impl Files {
             file.path.clone_from(&path);
             self.take_path(path, id);
         }
+        self.forget_name(id);
         self.note_name(id);
     }
 

@@ -267,3 +267,18 @@ fn a_log_that_is_read_on_its_descriptor_is_not_read_from_its_compressed_copy_too
     ];
     exactly_once(&steps, 100);
 }
+
+#[test]
+fn a_log_is_truncated_and_gone_before_its_included_copy_is_seen() {
+    exactly_once_in(
+        World::with(|config| config.include[0].push('*')),
+        &[
+            Step::Append(1),
+            Step::Run,
+            Step::CopyTruncate,
+            Step::Rotate,
+            Step::Compress(1, false),
+        ],
+        100,
+    );
+}
