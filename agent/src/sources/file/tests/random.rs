@@ -138,6 +138,22 @@ fn is_followable(steps: &[Step]) -> bool {
     true
 }
 
+/// Did somebody look between each truncation and the next compression? What was written behind the truncation may else
+/// be read twice where compressed files are included: from the deleted log, which is still open, and from its
+/// compressed form, which is inspected before the truncation is noticed.
+fn is_cut_seen_before_compressed(steps: &[Step]) -> bool {
+    let mut is_unseen = false;
+    for step in steps {
+        match step {
+            Step::CopyTruncate => is_unseen = true,
+            Step::Run | Step::Restart => is_unseen = false,
+            Step::Compress(..) if is_unseen => return false,
+            _ => {}
+        }
+    }
+    true
+}
+
 /// `unread_bytes_max`: how far behind a log is read in order.
 fn exactly_once(steps: &[Step], unread_bytes_max: u64) {
     exactly_once_in(World::new(), steps, unread_bytes_max);
@@ -197,7 +213,7 @@ proptest! {
         steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40),
         unread_bytes_max in behind(),
     ) {
-        if is_followable(&steps) {
+        if is_followable(&steps) && is_cut_seen_before_compressed(&steps) {
             exactly_once_in(World::with(|config| config.include[0].push('*')), &steps, unread_bytes_max);
         }
     }
