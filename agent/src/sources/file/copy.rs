@@ -83,7 +83,9 @@ impl FileSource {
         let mut descriptor = self.checkpoints.stream(stream_id)?.descriptor;
         if let Some(identity) = &mut descriptor.file {
             (identity.device, identity.inode) = (found.key.device, found.key.inode);
-            identity.birth_time_ns = found.birth_ns.unwrap_or(0);
+            // Not the copy's: what was at the path after the log, and is older than the copy, is looked for by its last
+            // change then.
+            identity.birth_time_ns = 0;
             identity.compression = format.map_or(FileCompression::None, Format::compression).into();
         }
         if let Err(error) = self.checkpoints.create(std::slice::from_ref(&descriptor)) {

@@ -298,3 +298,18 @@ fn a_log_is_truncated_and_gone_before_its_included_copy_is_seen() {
         100,
     );
 }
+
+#[test]
+fn what_was_truncated_and_renamed_unseen_is_found_after_a_restart() {
+    let steps = [
+        Step::Append(1),
+        Step::Run,
+        Step::CopyTruncate,
+        Step::Run,
+        Step::Append(1),
+        Step::Rotate,
+        Step::Restart,
+        Step::Append(1),
+    ];
+    exactly_once(&steps, 100);
+}
