@@ -63,9 +63,9 @@ use crate::transport::{Identity, Parts, TargetError, Transport};
 pub(crate) use sources::own_paths;
 pub use vitals::{AgentVitals, ProcessCost, process_cost};
 
-/// Items between encoder and transport. The transport takes one when the line has room for it, so this one only waits,
-/// while the next is collected. More would be sealed before what is fresher than they are.
-const OUTGOING_MAX: usize = 1;
+/// Items between encoder and transport. The transport takes one when the line has room for it, so these only wait;
+/// with two, one is being compressed while another is sent. More would be sealed before what is fresher than they are.
+const OUTGOING_MAX: usize = 2;
 /// How long a stopped thread may take to end. One that hangs (a dead network file system) is left to the end of the
 /// process.
 const JOIN_PATIENCE: Duration = Duration::from_secs(2);

@@ -36,7 +36,7 @@ const LINES: usize = 1_500;
 const WARM_UP_LINES: usize = 200;
 const EVERY: Duration = Duration::from_millis(10);
 /// As between the agent's encoder and its transport.
-const OUTGOING_MAX: usize = 1;
+const OUTGOING_MAX: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(bench: &mut Bench) -> Outcome<()> {

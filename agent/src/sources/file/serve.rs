@@ -217,6 +217,8 @@ impl FileSource {
         };
         let Some(credit) = credit else { return false };
         self.turns_since_backlog = 0;
+        // The next pause begins small: credit comes back as fast as the line is.
+        self.backlog_pause = None;
         self.backlogs.pop_front();
         if let Some(file) = self.files.get_mut(id) {
             file.backlog_queued = false;
