@@ -68,6 +68,15 @@ fn wait_for_whole(stack: &Stack, ended: usize) -> Vec<Value> {
     })
 }
 
+fn wait_for_a_measurement(stack: &Stack) {
+    wait_for("the first measurement is stored", || {
+        match stack.sql("SELECT count(*) FROM metrics")?[0][0].as_i64() {
+            Some(rows) if rows > 0 => Ok(()),
+            rows => Err(format!("{rows:?}\n{}", stack.said())),
+        }
+    });
+}
+
 fn expect_nothing_twice(stack: &Stack) {
     let twice = "SELECT stream_id, position FROM metrics GROUP BY stream_id, position HAVING count(*) > 1";
     assert_eq!(stack.sql(twice).unwrap(), Vec::<Vec<Value>>::new());
@@ -77,12 +86,7 @@ fn expect_nothing_twice(stack: &Stack) {
 fn measurements_of_an_outage_outlive_two_kills_of_the_agent() {
     let (mut stack, _config) = measuring();
     stack.start();
-    wait_for("the first measurement is stored", || {
-        match stack.sql("SELECT count(*) FROM metrics")?[0][0].as_i64() {
-            Some(rows) if rows > 0 => Ok(()),
-            rows => Err(format!("{rows:?}\n{}", stack.said())),
-        }
-    });
+    wait_for_a_measurement(&stack);
     assert!(
         !stack.state_dir().join("spool").exists(),
         "it acks in time: nothing is written"
@@ -216,12 +220,7 @@ fn a_damaged_spool_is_shown_repaired_and_told() {
 fn the_commit_log_is_listed_checked_and_repaired_from_the_command_line() {
     let (mut stack, _config) = measuring();
     stack.start();
-    wait_for("the first measurement is stored", || {
-        match stack.sql("SELECT count(*) FROM metrics")?[0][0].as_i64() {
-            Some(rows) if rows > 0 => Ok(()),
-            rows => Err(format!("{rows:?}\n{}", stack.said())),
-        }
-    });
+    wait_for_a_measurement(&stack);
     let log = |words: &[&str]| {
         let mut command = Command::new(program("edgelogger-collector"));
         command

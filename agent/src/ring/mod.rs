@@ -101,8 +101,8 @@ pub struct Ring(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    volatile: Lane,
-    replayable: Lane,
+    volatile: Slots,
+    replayable: Slots,
     credit: Arc<Credit>,
     not_empty: Gate,
     stopped: AtomicBool,
@@ -114,12 +114,12 @@ struct Inner {
 
 /// One of the two queues.
 #[derive(Debug)]
-struct Lane {
+struct Slots {
     queue: ArrayQueue<SourceEvent>,
     not_full: Gate,
 }
 
-impl Lane {
+impl Slots {
     fn new(slots: usize) -> Self {
         Self {
             queue: ArrayQueue::new(slots),
@@ -146,8 +146,8 @@ impl Ring {
             "a ring without room passes nothing on: {limits:?}"
         );
         Self(Arc::new(Inner {
-            volatile: Lane::new(VOLATILE_SLOTS),
-            replayable: Lane::new(limits.slots),
+            volatile: Slots::new(VOLATILE_SLOTS),
+            replayable: Slots::new(limits.slots),
             credit: Arc::new(Credit::new(limits.bytes)),
             not_empty: Gate::default(),
             stopped: AtomicBool::new(false),
@@ -315,12 +315,12 @@ impl SourceHandle {
     /// [`Stopped`] when the ring is stopped and no slot is free. The event is gone with its credit; a replayable
     /// source reads it again after the restart.
     pub fn push(&self, mut event: SourceEvent) -> Result<(), Stopped> {
-        let (ring, lane) = (&*self.0.ring, self.lane());
+        let (ring, slots) = (&*self.0.ring, self.slots());
         if let SourceEvent::Block(block) = &mut event {
             block.credit.pushed(ring.tally.read(&block.block));
         }
         loop {
-            match lane.queue.push(event) {
+            match slots.queue.push(event) {
                 Ok(()) => {
                     ring.not_empty.open_one();
                     return Ok(());
@@ -333,8 +333,8 @@ impl SourceHandle {
                 }
                 return Err(Stopped);
             }
-            let full = || lane.queue.is_full() && !ring.stopped.load(Ordering::SeqCst);
-            lane.not_full.wait_while(full, None);
+            let full = || slots.queue.is_full() && !ring.stopped.load(Ordering::SeqCst);
+            slots.not_full.wait_while(full, None);
         }
     }
 
@@ -347,7 +347,7 @@ impl SourceHandle {
         if let SourceEvent::Block(block) = &mut event {
             block.credit.pushed(ring.tally.read(&block.block));
         }
-        match self.lane().queue.push(event) {
+        match self.slots().queue.push(event) {
             Ok(()) => {
                 ring.not_empty.open_one();
                 Ok(())
@@ -370,10 +370,10 @@ impl SourceHandle {
     /// Would [`SourceHandle::push`] have to wait for a slot now?
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.lane().queue.is_full()
+        self.slots().queue.is_full()
     }
 
-    fn lane(&self) -> &Lane {
+    fn slots(&self) -> &Slots {
         if self.0.is_volatile {
             &self.0.ring.volatile
         } else {

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A file that has more unread than [`UNREAD_BYTES_MAX`] (after an outage, or because it was long when it was found) is
-//! divided before its newest lines: what lies before them is a **span** of the backlog, and reading goes on with them. Each span has a check of the content before it, as every place has, so nothing is taken for granted when it is
-//! read at last. What of the spans is acknowledged the checkpoint keeps as ranges; after a restart its holes are the
-//! spans.
+//! divided before its newest lines: what lies before them is a **span** of the backlog, and reading goes on with them.
+//! Each span has a check of the content before it, as every place has, so nothing is taken for granted when it is read
+//! at last. What of the spans is acknowledged the checkpoint keeps as ranges; after a restart its holes are the spans.
 
 use std::collections::VecDeque;
 use std::io;
