@@ -14,6 +14,7 @@ use edgelogger_proto::v1::{SourceKind, StoredStream};
 use parking_lot::Mutex;
 
 use crate::checkpoint::{Checkpoints, MachineMark};
+use crate::sources::file::Waker;
 
 /// How long sources wait for an answer. Files that are deleted meanwhile are held open; only what beyond their number
 /// comes and goes within this time would be missed.
@@ -27,6 +28,7 @@ pub struct Adoption(Arc<Shared>);
 struct Shared {
     machine: MachineMark,
     answer: Mutex<Option<Arc<[StoredStream]>>>,
+    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Adoption {
@@ -48,7 +50,8 @@ impl Adoption {
     #[must_use]
     pub fn of(machine: MachineMark) -> Self {
         let answer = Mutex::new(None);
-        Self(Arc::new(Shared { machine, answer }))
+        let wakers = Mutex::default();
+        Self(Arc::new(Shared { machine, answer, wakers }))
     }
 
     /// What to ask with; `None` once there is an answer.
@@ -60,6 +63,12 @@ impl Adoption {
     /// The first answer counts.
     pub fn answered(&self, stored: Vec<StoredStream>) {
         self.0.answer.lock().get_or_insert_with(|| stored.into());
+        self.0.wakers.lock().drain(..).for_each(|waker| waker.wake());
+    }
+
+    /// Who waits for the answer, and is woken by it. One that comes later has it already.
+    pub fn wake_when_answered(&self, waker: Waker) {
+        self.0.wakers.lock().push(waker);
     }
 
     /// The answer, once there is one.

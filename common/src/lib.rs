@@ -11,6 +11,7 @@ pub mod block;
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod crc;
 pub mod disk;
 pub mod duration;
 pub mod error_code;

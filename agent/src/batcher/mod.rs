@@ -11,7 +11,8 @@
 //!
 //! **When.** A pot is ready when it has a batch's worth (bytes, blocks or records), when its oldest block waited
 //! `max_age`, or at once when the line was silent: nothing in flight and nothing sent for `max_age`. So the first
-//! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. `max_age` = 0
+//! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. A backfill, which is
+//! no trickle, waits for nothing but what is in flight, so its rest does not lie there for `max_age`. `max_age` = 0
 //! sends whatever there is whenever the line takes it. What can't be read again waits for [`VOLATILE_AGE_MAX`] at most.
 //!
 //! **What first.** Live before backfill, volatile before replayable, because what can be read again can wait. A
@@ -213,11 +214,17 @@ impl Batcher {
     /// When [`Batcher::is_ready`] will turn true with nothing else happening; `None`: never.
     #[must_use]
     pub fn deadline(&self, in_flight: usize) -> Option<Duration> {
-        let silent_at = (in_flight == 0).then(|| self.silent_at());
-        (0..POTS.len())
-            .filter_map(|pot| self.aged_at(pot))
-            .map(|aged_at| silent_at.map_or(aged_at, |silent_at| silent_at.min(aged_at)))
-            .min()
+        (0..POTS.len()).filter_map(|pot| self.due_at(pot, in_flight)).min()
+    }
+
+    /// When what a pot holds goes, though it fills no batch; `None`: it is empty.
+    fn due_at(&self, pot: usize, in_flight: usize) -> Option<Duration> {
+        let aged_at = self.aged_at(pot)?;
+        Some(match in_flight {
+            0 if pot >= BACKFILL_FROM => Duration::ZERO,
+            0 => aged_at.min(self.silent_at()),
+            _ => aged_at,
+        })
     }
 
     /// When the oldest block of a pot has waited long enough.
@@ -323,8 +330,7 @@ impl Batcher {
     }
 
     fn ready_pot(&self, now: Duration, in_flight: usize) -> Option<usize> {
-        let silent = in_flight == 0 && self.silent_at() <= now;
-        let mut ready = (0..POTS.len()).filter(|pot| self.pot_is_ready(*pot, now, silent));
+        let mut ready = (0..POTS.len()).filter(|pot| self.pot_is_ready(*pot, now, in_flight));
         let first = ready.next()?;
         if first < BACKFILL_FROM && self.backfill_due >= self.settings.size.bytes_max {
             return Some(ready.find(|pot| *pot >= BACKFILL_FROM).unwrap_or(first));
@@ -332,13 +338,12 @@ impl Batcher {
         Some(first)
     }
 
-    fn pot_is_ready(&self, pot: usize, now: Duration, silent: bool) -> bool {
-        let Some(aged_at) = self.aged_at(pot) else {
+    fn pot_is_ready(&self, pot: usize, now: Duration, in_flight: usize) -> bool {
+        let Some(due_at) = self.due_at(pot, in_flight) else {
             return false;
         };
         self.draining
-            || silent
-            || aged_at <= now
+            || due_at <= now
             || self.pots[pot].fills(&self.settings.size)
             // Nothing more can come in, so waiting would be for ever.
             || !self.wants_more()

@@ -98,6 +98,17 @@ fn while_something_is_in_flight_data_waits_for_its_age() {
 }
 
 #[test]
+fn the_rest_of_a_backfill_goes_when_nothing_is_in_flight() {
+    let mut batcher = busy(BatchSize::default());
+    let mut rest = lines(1, 0, 10);
+    rest.lane = Lane::Backfill;
+    batcher.push(event(rest), SECOND / 10);
+    assert!(!batcher.is_ready(SECOND / 10, 1));
+    assert!(batcher.deadline(0).is_some_and(|at| at <= SECOND / 10));
+    assert_eq!(batch(batcher.next(SECOND / 10, 0)).lane, Lane::Backfill);
+}
+
+#[test]
 fn what_can_not_be_read_again_waits_for_a_second_however_long_others_may() {
     let mut batcher = Batcher::new(BatcherSettings {
         max_age: SECOND * 60,

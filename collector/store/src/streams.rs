@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use edgelogger_common::block::{Receipt, ReceiptReason};
+use edgelogger_common::crc;
 use edgelogger_common::disk::DiskError;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1;
@@ -310,13 +311,12 @@ impl StreamState {
         };
         let len = second.range.end - second.range.start;
         let short = second.range.end - first.range.start <= CHECK_SPAN;
-        let Ok(len) = usize::try_from(len) else { return };
         if first.range.end != second.range.start || !(short || self.checks.len() > CHECKS_MAX) {
             return;
         }
         let joined = ContentCheck {
             range: first.range.start..second.range.end,
-            crc32c: crc32c::crc32c_combine(first.crc32c, second.crc32c, len),
+            crc32c: crc::combine(first.crc32c, second.crc32c, len),
         };
         self.checks[left] = joined;
         self.checks.remove(left + 1);

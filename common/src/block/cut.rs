@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::crc;
+
 use super::{
     Block, BlockError, BlockHeader, BlockView, ColumnId, Encoding, Histogram, LogBlockBuilder, LogRow,
     LogView, MetricBlockBuilder, MetricRow, MetricView, Receipt, Summary,
@@ -262,12 +264,8 @@ impl Block {
 }
 
 fn combined_crc(left: &BlockHeader, right: &BlockHeader) -> Option<u32> {
-    let len = usize::try_from(right.end - right.start).ok()?;
-    Some(crc32c::crc32c_combine(
-        left.source_crc32c?,
-        right.source_crc32c?,
-        len,
-    ))
+    let len = right.end - right.start;
+    Some(crc::combine(left.source_crc32c?, right.source_crc32c?, len))
 }
 
 /// What both builders do, for the code here that serves both.

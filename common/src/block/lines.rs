@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Block, BlockHeader, Column, ColumnId, I64Column, RECORDS_MAX};
+use crate::crc;
 
 impl Block {
     /// One block of neighbouring blocks as [`Block::from_lines`] makes them: bodies are put behind each other, each
@@ -47,7 +48,7 @@ fn combined_crc<'a>(blocks: impl Iterator<Item = &'a Block>) -> Option<u32> {
     blocks
         .map(|block| Some((block.header.source_crc32c?, body(block)?.len())))
         .try_fold(0, |crc, part| {
-            part.map(|(next, len)| crc32c::crc32c_combine(crc, next, len))
+            part.map(|(next, len)| crc::combine(crc, next, len as u64))
         })
 }
 

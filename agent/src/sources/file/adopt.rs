@@ -29,8 +29,8 @@ use crate::flow::{Resume, SentBlock};
 const PIECE_BYTES: u64 = 4 << 20;
 /// Read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How often to look for an answer.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often to look whether files came that must be held open; the answer wakes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How far it is decided which streams go on here.
 #[derive(Debug, Default)]
@@ -102,6 +102,7 @@ impl FileSource {
     /// To be called before it runs: the state is new, and the collector is asked what it has.
     pub fn adopt_with(&mut self, adoption: Adoption) {
         let until = self.clock.monotonic() + WAIT_MAX;
+        adoption.wake_when_answered(self.waker());
         self.adopting = Adopting::Asking { adoption, until };
     }
 
