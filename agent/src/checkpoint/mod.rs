@@ -61,8 +61,9 @@
 //! # On failure
 //!
 //! After a failed write or sync the file is not touched again: the next attempt writes a new one from memory, which
-//! is the authority while the agent runs. A damaged tail is cut off; damage in the middle is stepped over, reported,
-//! and gone with the rewriting that follows. Nothing here needs a person to delete a file.
+//! is the authority while the agent runs. What an earlier process left is synced, content and name, before it is
+//! believed. A damaged tail is cut off; damage in the middle is stepped over, reported, and gone with the rewriting
+//! that follows. Nothing here needs a person to delete a file.
 
 mod error;
 mod finished;

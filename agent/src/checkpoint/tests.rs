@@ -658,6 +658,25 @@ fn a_disk_that_fails_at_any_change_once_or_for_ever_loses_nothing_that_was_promi
     }
 }
 
+#[test]
+fn what_the_next_life_promises_outlives_a_power_cut_wherever_the_one_before_ended() {
+    let errno = Errno::IO;
+    for effect in [Effect::Kill, Effect::Error(errno), Effect::PartThenError(errno)] {
+        for nth in 1..=60 {
+            let (bench, mut believed) = (Bench::new(), Believed::default());
+            bench.disk.install(Fault::from(Operation::AnyChange, nth, effect));
+            run_without_epochs(&bench, &mut believed);
+            bench.disk.restart();
+            let checkpoints = bench.open();
+            believed.instance_id.get_or_insert(checkpoints.instance_id());
+            checkpoints.create(&[descriptor(50)]).unwrap();
+            believed.created.push(50);
+            bench.disk.cut_power(Survivors::Nothing);
+            check_after(&bench, &believed, &format!("{effect:?} at change {nth}"));
+        }
+    }
+}
+
 fn run_without_epochs(bench: &Bench, believed: &mut Believed) {
     let Ok(checkpoints) = bench.try_open() else { return };
     believed.instance_id = Some(checkpoints.instance_id());

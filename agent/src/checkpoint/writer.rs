@@ -61,6 +61,9 @@ impl Writer {
         // What an earlier process wrote may be in memory only, and the medium may have refused it.
         file.sync_data().at("sync", &writer.path)?;
         file.drop_cache().at("reread", &writer.path)?;
+        // An earlier process may have ended between a rename and its sync: what is appended now would go with the name.
+        let dir = parent(&writer.path);
+        writer.disk.sync_dir(dir).at("sync directory", dir)?;
         let bytes = read_what_can_be_read(&*file, &writer.path)?;
         let scan = scan(&bytes).map_err(|NewerVersion(found)| CheckpointError::NewerFormat {
             path: writer.path.clone(),

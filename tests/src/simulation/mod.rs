@@ -407,6 +407,11 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_file_whose_renaming_was_not_synced_keeps_its_streams_in_a_power_cut() {
+        simulate(761_449_677_684).unwrap();
+    }
+
+    #[test]
     fn a_disk_that_lies_about_syncs_is_found_out() {
         let found = (0..100)
             .filter_map(|seed| simulate_on_a_disk_that_lies(seed).err())
