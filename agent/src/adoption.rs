@@ -51,7 +51,11 @@ impl Adoption {
     pub fn of(machine: MachineMark) -> Self {
         let answer = Mutex::new(None);
         let wakers = Mutex::default();
-        Self(Arc::new(Shared { machine, answer, wakers }))
+        Self(Arc::new(Shared {
+            machine,
+            answer,
+            wakers,
+        }))
     }
 
     /// What to ask with; `None` once there is an answer.

@@ -64,6 +64,9 @@ pub(crate) fn read_or_create<E: From<FileError>>(
     make: impl FnOnce() -> Result<String, E>,
 ) -> Result<String, E> {
     if let Some(text) = read(path)? {
+        // Whoever put it there may have ended before it was kept for good. Where this is not allowed, it was given by
+        // somebody else.
+        let _ = sync_directory(path);
         return Ok(text);
     }
     let made = make()?;
@@ -90,10 +93,7 @@ fn write(path: &Path, text: &str, mode: u32, flags: RenameFlags) -> Result<bool,
         path: path.to_owned(),
         source,
     };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     fs::create_dir_all(directory).map_err(error)?;
     let temporary = temporary_name(directory, path);
     let stored = write_synced(&temporary, text, mode).and_then(|()| rename(&temporary, path, flags));
@@ -102,10 +102,19 @@ fn write(path: &Path, text: &str, mode: u32, flags: RenameFlags) -> Result<bool,
         let _ = fs::remove_file(&temporary);
     }
     let stored = stored.map_err(error)?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(error)?;
+    sync_directory(path).map_err(error)?;
     Ok(stored)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn write_synced(path: &Path, text: &str, mode: u32) -> io::Result<()> {

@@ -51,7 +51,7 @@ pub const VOLATILE_AGE_MAX: Duration = Duration::from_secs(1);
 /// their bytes; at it, the rest waits in the ring.
 pub const HELD_EVENTS_MAX: usize = 4096;
 /// How long data is live beyond `max_age`, for which it may wait anyhow.
-pub const LIVE_FOR: Duration = Duration::from_secs(5);
+pub const LIVE_FOR: Duration = Duration::from_secs(3);
 /// What a waiting backfill has of a line that live data would fill.
 pub const BACKFILL_PERCENT_DEFAULT: u8 = 20;
 /// Beyond this, live data would be the one that waits.
@@ -214,7 +214,9 @@ impl Batcher {
     /// When [`Batcher::is_ready`] will turn true with nothing else happening; `None`: never.
     #[must_use]
     pub fn deadline(&self, in_flight: usize) -> Option<Duration> {
-        (0..POTS.len()).filter_map(|pot| self.due_at(pot, in_flight)).min()
+        (0..POTS.len())
+            .filter_map(|pot| self.due_at(pot, in_flight))
+            .min()
     }
 
     /// When what a pot holds goes, though it fills no batch; `None`: it is empty.

@@ -180,7 +180,7 @@ fn lanes_and_replayability_never_share_a_batch() {
             SECOND,
         );
     }
-    let order: Vec<_> = std::iter::from_fn(|| batcher.next(SECOND * 5, 0))
+    let order: Vec<_> = std::iter::from_fn(|| batcher.next(SECOND * 4, 0))
         .map(|action| batch(Some(action)))
         .map(|batch| {
             assert!(
@@ -215,7 +215,7 @@ fn a_backfill_has_its_share_of_a_line_that_live_data_would_fill() {
             };
             batcher.push(event(backfill), SECOND);
             batcher.push(event(lines(1, at * 10, 10)), SECOND);
-            backfills += u32::from(batch(batcher.next(SECOND * 5, 0)).lane == Lane::Backfill);
+            backfills += u32::from(batch(batcher.next(SECOND * 4, 0)).lane == Lane::Backfill);
         }
         let wanted = u32::from(percent) * 10;
         assert!(

@@ -18,12 +18,14 @@ use crate::encoder::{BatchesInFlight, Encoder};
 use crate::flow::{Outgoing, SpoolPolicy};
 use crate::ring::{Popped, Ring};
 use crate::spool::{BlockNote, Held, SPOOL_AFTER, Spool};
-use crate::transport::CollectorLimits;
+use crate::transport::{CollectorLimits, LineTerms};
 
 /// After this long without an event the encoder's buffers are given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
-/// While the line takes nothing: how often to look for what is due for the spool.
-const SPOOL_LOOK: Duration = Duration::from_millis(500);
+/// While the line takes nothing: how often to take what came, so that it ages, and to look for what is due for the spool.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// However thin the line: smaller batches compress badly.
+const THIN_BATCH_BYTES_MIN: u64 = 64 << 10;
 
 pub(super) struct EncodeLoop {
     pub ring: Ring,
@@ -32,7 +34,7 @@ pub(super) struct EncodeLoop {
     pub batches: BatchesInFlight,
     pub clock: Arc<dyn Clock>,
     pub outgoing: mpsc::Sender<Outgoing>,
-    pub limits: watch::Receiver<CollectorLimits>,
+    pub terms: watch::Receiver<LineTerms>,
     pub settings: BatcherSettings,
     pub codec: CodecSetting,
     pub runtime: tokio::runtime::Handle,
@@ -69,14 +71,14 @@ impl EncodeLoop {
                 self.keep_what_is_due();
                 continue;
             };
-            let limits = self
-                .limits
+            let terms = self
+                .terms
                 .has_changed()
                 .unwrap_or(false)
-                .then(|| self.limits.borrow_and_update().clone());
-            if let Some(limits) = limits {
-                self.batcher.set_size(size_within(self.settings.size, &limits));
-                self.encoder.set_codec(codec_within(self.codec, &limits));
+                .then(|| self.terms.borrow_and_update().clone());
+            if let Some(terms) = terms {
+                self.batcher.set_size(size_within(self.settings.size, &terms));
+                self.encoder.set_codec(codec_within(self.codec, &terms.limits));
             }
             if let Some(item) = self.next_item() {
                 place.send(item);
@@ -98,12 +100,9 @@ impl EncodeLoop {
     /// A place in the line; `None`: it is time to look after what the line does not take.
     fn place(&self) -> Result<Option<mpsc::OwnedPermit<Outgoing>>, Gone> {
         let place = self.outgoing.clone().reserve_owned();
-        if self.spool.is_none() {
-            return self.runtime.block_on(place).map(Some).map_err(|_| Gone);
-        }
         let place = self
             .runtime
-            .block_on(async { tokio::time::timeout(SPOOL_LOOK, place).await });
+            .block_on(async { tokio::time::timeout(LOOK_EVERY, place).await });
         match place {
             Ok(place) => place.map(Some).map_err(|_| Gone),
             Err(_) => Ok(None),
@@ -272,11 +271,17 @@ impl EncodeLoop {
     }
 }
 
-/// Our bounds of a batch within the collector's.
-fn size_within(size: BatchSize, limits: &CollectorLimits) -> BatchSize {
+/// Our bounds of a batch within the collector's. On a thin line a batch has before compression what the line carries in
+/// a second, and so holds up what is fresher for a part of one.
+fn size_within(size: BatchSize, terms: &LineTerms) -> BatchSize {
     let at_most = |ours: usize, theirs: u64| ours.min(usize::try_from(theirs).unwrap_or(usize::MAX));
+    let second = terms
+        .bytes_per_second
+        .unwrap_or(u64::MAX)
+        .max(THIN_BATCH_BYTES_MIN);
+    let limits = &terms.limits;
     BatchSize {
-        bytes_max: at_most(size.bytes_max, limits.decompressed_bytes_max),
+        bytes_max: at_most(size.bytes_max, limits.decompressed_bytes_max.min(second)),
         blocks_max: at_most(size.blocks_max, limits.blocks_max),
         records_max: size.records_max,
     }
@@ -314,12 +319,30 @@ mod tests {
             blocks_max: 5,
             ..CollectorLimits::default()
         };
-        let size = size_within(BatchSize::default(), &limits);
+        let terms = LineTerms {
+            limits,
+            bytes_per_second: None,
+        };
+        let size = size_within(BatchSize::default(), &terms);
         assert_eq!((size.bytes_max, size.blocks_max), (1000, 5));
         assert_eq!(
-            size_within(BatchSize::default(), &CollectorLimits::default()),
+            size_within(BatchSize::default(), &LineTerms::default()),
             BatchSize::default()
         );
+    }
+
+    #[test]
+    fn a_batch_is_as_small_as_the_line_is_thin() {
+        let bytes_max = |bytes_per_second| {
+            let terms = LineTerms {
+                bytes_per_second,
+                ..LineTerms::default()
+            };
+            size_within(BatchSize::default(), &terms).bytes_max
+        };
+        assert_eq!(bytes_max(Some(128 << 10)), 128 << 10);
+        assert_eq!(bytes_max(Some(1 << 10)), 64 << 10);
+        assert_eq!(bytes_max(Some(1 << 40)), BatchSize::default().bytes_max);
     }
 
     #[test]

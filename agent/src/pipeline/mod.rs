@@ -179,7 +179,7 @@ impl Agent {
             spool.clone(),
             Arc::clone(&ground.clock),
         ));
-        let (transport, status, limits) = Transport::new(Parts {
+        let (transport, status, terms) = Transport::new(Parts {
             config: config.collector.clone(),
             identity: identity(&config),
             journal: Arc::new(journal::TalliedJournal::new(
@@ -205,7 +205,7 @@ impl Agent {
             batches,
             clock: Arc::clone(&ground.clock),
             outgoing,
-            limits,
+            terms,
             settings: config.batcher_settings(),
             codec: config.batch.codec,
             runtime: tokio::runtime::Handle::current(),

@@ -63,6 +63,15 @@ pub use reconnect::Backoff;
 pub use run::{Identity, Parts, Transport};
 pub use status::{ConnectionState, TransportStatus, TransportTrouble};
 
+/// What the encoder makes batches for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LineTerms {
+    /// Of the collector.
+    pub limits: CollectorLimits,
+    /// What the line carries, as measured: bytes of payload per second, the power of two above. `None`: not measured.
+    pub bytes_per_second: Option<u64>,
+}
+
 /// What the collector accepts; the encoder makes batches within it. What was made before is made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorLimits {

@@ -27,7 +27,7 @@ use super::status::{Complaints, ConnectionState, TransportStatus, TransportTroub
 use super::tls_files::{TlsFiles, read_token};
 use super::websocket::{Incoming, Line, connect};
 use super::wire::{self, Outbound};
-use super::{Backoff, CollectorConfig, CollectorLimits, ConnectError};
+use super::{Backoff, CollectorConfig, CollectorLimits, ConnectError, LineTerms};
 use crate::checkpoint::LogReplaced;
 use crate::flow::Outgoing;
 
@@ -90,7 +90,7 @@ pub struct Transport {
     started: Instant,
     spread: Duration,
     status: watch::Sender<TransportStatus>,
-    limits: watch::Sender<CollectorLimits>,
+    terms: watch::Sender<LineTerms>,
 }
 
 /// How a connection ended.
@@ -137,20 +137,13 @@ impl Stop {
 }
 
 impl Transport {
-    /// A transport that was not started, with its status and the limits that the encoder must respect.
+    /// A transport that was not started, with its status and what the encoder makes batches for.
     ///
     /// # Errors
     /// The URL can't be used. Everything else that may be wrong can be repaired while the agent runs.
     pub fn new(
         parts: Parts,
-    ) -> Result<
-        (
-            Self,
-            watch::Receiver<TransportStatus>,
-            watch::Receiver<CollectorLimits>,
-        ),
-        TargetError,
-    > {
+    ) -> Result<(Self, watch::Receiver<TransportStatus>, watch::Receiver<LineTerms>), TargetError> {
         let target = parts.config.target()?;
         let floor = Arc::new(FloorTime::new(Arc::clone(&parts.clock)));
         let status = TransportStatus {
@@ -163,7 +156,7 @@ impl Transport {
             ..TransportStatus::default()
         };
         let (status, status_receiver) = watch::channel(status);
-        let (limits, limits_receiver) = watch::channel(CollectorLimits::default());
+        let (terms, terms_receiver) = watch::channel(LineTerms::default());
         let transport = Self {
             session: Session::new(parts.config.in_flight_bytes.as_u64(), parts.journal.log_id()),
             tls: TlsFiles::new(&parts.config.ca, Arc::clone(&floor)),
@@ -181,9 +174,9 @@ impl Transport {
             started: Instant::now(),
             spread: Duration::ZERO,
             status,
-            limits,
+            terms,
         };
-        Ok((transport, status_receiver, limits_receiver))
+        Ok((transport, status_receiver, terms_receiver))
     }
 
     /// Runs until `items` is closed and everything is acked, or until the deadline that `stop` gives. `true`: all was
@@ -405,6 +398,7 @@ impl Transport {
                     let ended = self.carry_out(actions, &mut live.line);
                     live.liveness.set_interval(self.session.heartbeat_interval());
                     self.show_in_flight();
+                    self.tell_pace();
                     ended
                 }
                 Err(error) => Some(broken(format!(
@@ -499,14 +493,26 @@ impl Transport {
         line.push_ping(now_ns.to_le_bytes());
     }
 
+    /// A line that was not measured yet keeps the pace of the one before.
+    fn tell_pace(&self) {
+        let measured = self.session.bytes_per_second();
+        let Some(rate) = measured.and_then(u64::checked_next_power_of_two) else {
+            return;
+        };
+        if self.terms.borrow().bytes_per_second != Some(rate) {
+            self.terms
+                .send_modify(|terms| terms.bytes_per_second = Some(rate));
+        }
+    }
+
     fn welcomed(&mut self, welcome: &Welcome) {
         self.floor.observe_ns(welcome.clock_ns);
         self.journal.adoption_answer(&welcome.stored);
         self.spread = Duration::from_millis(welcome.reconnect_spread_ms.into());
-        self.limits.send_if_modified(|limits| {
+        self.terms.send_if_modified(|terms| {
             let said = CollectorLimits::of(welcome);
-            let is_new = *limits != said;
-            *limits = said;
+            let is_new = terms.limits != said;
+            terms.limits = said;
             is_new
         });
         let durability = welcome

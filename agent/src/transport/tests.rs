@@ -266,7 +266,7 @@ struct Agent {
     items: mpsc::Sender<Outgoing>,
     stop: watch::Sender<Option<Instant>>,
     status: watch::Receiver<TransportStatus>,
-    limits: watch::Receiver<CollectorLimits>,
+    terms: watch::Receiver<LineTerms>,
     recorder: Arc<Recorder>,
     task: tokio::task::JoinHandle<bool>,
 }
@@ -286,7 +286,7 @@ impl Agent {
             disk: Arc::new(FaultDisk::new(1)),
             quarantine_dir: "/quarantine".into(),
         };
-        let (transport, status, limits) = Transport::new(parts).unwrap();
+        let (transport, status, terms) = Transport::new(parts).unwrap();
         let (items, receiver) = mpsc::channel(1);
         let (stop, deadline) = watch::channel(None);
         let task = tokio::spawn(transport.run(receiver, deadline));
@@ -294,7 +294,7 @@ impl Agent {
             items,
             stop,
             status,
-            limits,
+            terms,
             recorder,
             task,
         }
@@ -385,7 +385,7 @@ async fn batches_reach_the_collector_and_the_journal_in_order() {
     agent
         .wait_for("a heartbeat's pong", |status| status.round_trip_ms.is_some())
         .await;
-    assert_eq!(agent.limits.borrow().batch_bytes_max, 1 << 20);
+    assert_eq!(agent.terms.borrow().limits.batch_bytes_max, 1 << 20);
     let (all, recorder) = agent.finish().await;
     assert!(all);
     let expected: Vec<(u64, u64)> = (0..50).map(|index| (index * 101, index * 101 + 101)).collect();

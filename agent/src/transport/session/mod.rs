@@ -212,6 +212,12 @@ impl Session {
         self.heartbeat_interval
     }
 
+    /// What the line carries, as measured in this session: bytes of payload.
+    #[must_use]
+    pub const fn bytes_per_second(&self) -> Option<u64> {
+        self.window.bytes_per_second()
+    }
+
     /// Is this stream's descriptor known? If not, push its `Outgoing::Open` first.
     #[must_use]
     pub fn knows(&self, stream_id: &StreamId) -> bool {

@@ -70,6 +70,16 @@ impl Window {
         *self = Self::new(self.bytes_max);
     }
 
+    /// What the line carries, as measured.
+    pub const fn bytes_per_second(&self) -> Option<u64> {
+        // A rate beyond all lines is one of `u64::MAX`.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        match self.rate {
+            Some(rate) => Some(rate as u64),
+            None => None,
+        }
+    }
+
     /// What may be under way.
     pub fn bytes(&self) -> u64 {
         let whole = self.whole();
