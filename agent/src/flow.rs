@@ -13,6 +13,7 @@ use edgelogger_common::block::Block;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{Codec, Lane, StreamDescriptor, StreamEndReason};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ring::CreditPermit;
@@ -116,7 +117,7 @@ pub struct EncodedBatch {
 }
 
 /// What happens to a source that can't be read again when its data has no room on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SpoolPolicy {
     /// The oldest gives way: the newest say most about what is going on.

@@ -9,6 +9,7 @@
 //! | [`batches`] | the corpus as batches |
 //! | [`programs`], [`process`] | the real programs, their memory and processor time |
 //! | [`http`] | asking the collector |
+//! | [`peer`] | asking DuckDB |
 //!
 //! `scripts/bench` builds the release and runs it; `docs/benchmarks.md` says how to read the table.
 // A benchmark talks to the terminal; and its counters are far from where floats or casts lose anything.
@@ -19,6 +20,7 @@ pub mod batches;
 pub mod corpus;
 pub mod http;
 pub mod limits;
+pub mod peer;
 pub mod process;
 pub mod programs;
 pub mod random;

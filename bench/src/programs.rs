@@ -92,6 +92,10 @@ impl Program {
     /// # Errors
     /// When it does not end in time.
     pub fn stop(mut self) -> Outcome<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Outcome<()> {
         Command::new("kill").arg(self.id().to_string()).status()?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
@@ -121,6 +125,7 @@ pub struct Collector {
     /// Where agents connect.
     pub ingest_port: u16,
     api_port: u16,
+    arguments: Vec<String>,
 }
 
 impl Collector {
@@ -150,25 +155,36 @@ impl Collector {
             &ingest,
             "--api-listen",
             &api,
-        ];
-        let program = Program::start("edgelogger-collector", &arguments, dir.join("collector.out"))?;
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec();
         let mut collector = Self {
-            program,
+            program: start_collector(dir, &arguments)?,
             dir: dir.to_owned(),
             ingest_port,
             api_port,
+            arguments,
         };
-        collector.wait_until("the collector is ready", Duration::from_millis(20), |collector| {
-            Ok(http::get(collector.api_port, "/readyz").is_ok().then_some(()))
-        })?;
-        let output = Command::new(beside_this("edgelogger-collector")?)
-            .args(["token", "create", "--agent", "bench", "--data-dir", &data_text])
-            .output()?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-        }
-        std::fs::write(dir.join("token"), output.stdout)?;
+        collector.wait_until_ready()?;
         Ok(collector)
+    }
+
+    fn wait_until_ready(&mut self) -> Outcome<()> {
+        self.wait_until("the collector is ready", Duration::from_millis(5), |collector| {
+            Ok(http::get(collector.api_port, "/readyz").is_ok().then_some(()))
+        })
+    }
+
+    /// Stops it and starts it again; seconds from the start until it is ready.
+    ///
+    /// # Errors
+    /// When it does not end, or does not become ready.
+    pub fn restart(&mut self) -> Outcome<f64> {
+        self.program.end()?;
+        let start = Instant::now();
+        self.program = start_collector(&self.dir, &self.arguments)?;
+        self.wait_until_ready()?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Starts an agent with this configuration (a file's tables; connection and state are added) that reaches the
@@ -177,18 +193,48 @@ impl Collector {
     /// # Errors
     /// When it can't be started.
     pub fn agent(&self, port: u16, config: &str) -> Outcome<Program> {
-        let path = |name: &str| self.dir.join(name).display().to_string();
+        self.agent_of("bench", port, config)
+    }
+
+    /// A new token for a machine; where it lies.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn token(&self, machine: &str, dir: &Path) -> Outcome<PathBuf> {
+        let data = self.dir.join("collector").display().to_string();
+        let output = Command::new(beside_this("edgelogger-collector")?)
+            .args(["token", "create", "--agent", machine, "--data-dir", &data])
+            .output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        let path = dir.join("token");
+        std::fs::write(&path, output.stdout)?;
+        Ok(path)
+    }
+
+    /// The same, of another machine.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn agent_of(&self, machine: &str, port: u16, config: &str) -> Outcome<Program> {
+        let dir = match machine {
+            "bench" => self.dir.clone(),
+            machine => self.dir.join(machine),
+        };
+        std::fs::create_dir_all(&dir)?;
+        let token = self.token(machine, &dir)?.display().to_string();
+        let path = |name: &str| dir.join(name).display().to_string();
         let connection = format!(
-            "state_dir = \"{}\"\n[collector]\nurl = \"wss://localhost:{port}\"\nca = \"{}\"\ntoken_file = \"{}\"\n",
+            "state_dir = \"{}\"\n[collector]\nurl = \"wss://localhost:{port}\"\nca = \"{}\"\ntoken_file = \"{token}\"\n",
             path("agent"),
             self.ca().display(),
-            path("token"),
         );
         std::fs::write(path("agent.toml"), connection + config)?;
         Program::start(
             "edgelogger-agent",
             &["run", "--config", &path("agent.toml")],
-            self.dir.join("agent.out"),
+            dir.join("agent.out"),
         )
     }
 
@@ -196,6 +242,14 @@ impl Collector {
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.dir.join("collector/tls/ca.pem")
+    }
+
+    /// The answer to `GET`, as JSON.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub fn get(&self, path: &str) -> Outcome<Value> {
+        http::get(self.api_port, path)
     }
 
     /// The whole health report.
@@ -257,6 +311,11 @@ impl Collector {
             std::thread::sleep(interval);
         }
     }
+}
+
+fn start_collector(dir: &Path, arguments: &[String]) -> Outcome<Program> {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    Program::start("edgelogger-collector", &arguments, dir.join("collector.out"))
 }
 
 fn free_port() -> Outcome<u16> {

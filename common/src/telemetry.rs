@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -23,7 +24,7 @@ pub const FILTER_VARIABLE: &str = "EDGELOGGER_LOG";
 pub const DEFAULT_FILTER: &str = "info";
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people: time, level, module, message, fields. Coloured on a terminal unless `NO_COLOR` is set.
@@ -31,6 +32,12 @@ pub enum LogFormat {
     Text,
     /// For machines: one JSON object per line.
     Json,
+}
+
+/// Does the user want no colours? (no-color.org: the variable `NO_COLOR` is there, and not empty)
+#[must_use]
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Why logging did not start.
@@ -66,8 +73,7 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
         .into_iter()
         .find(|filter| !filter.trim().is_empty())
         .unwrap_or(DEFAULT_FILTER);
-    let color =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let color = io::stderr().is_terminal() && !no_color();
     let subscriber = subscriber(format, filter, color, io::stderr)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadyStarted)
 }

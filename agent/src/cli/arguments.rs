@@ -94,6 +94,21 @@ For when the collector lost what it had acknowledged: its disk was replaced, its
 they were are read again, in the same streams, once the agent is started; a collector that has some of it recognises
 that. Stop the agent first.";
 
+const CONFIG_EXAMPLES: &str = "Examples:
+  edgelogger-agent config show
+  edgelogger-agent config show --config agent.toml --json | jq '.[] | select(.origin != \"default\")'
+  edgelogger-agent config schema > agent.schema.json
+
+`show` prints a configuration file itself, each line with where it came from: the file and its line, a flag, or the default.
+Secrets are hidden.";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  edgelogger-agent completions bash > /usr/share/bash-completion/completions/edgelogger-agent
+  edgelogger-agent completions fish > ~/.config/fish/completions/edgelogger-agent.fish";
+
+const MAN_EXAMPLES: &str = "Examples:
+  edgelogger-agent man /usr/local/share/man/man1";
+
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
 #[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
@@ -127,6 +142,39 @@ pub enum Command {
     /// Have files sent again that a collector has lost
     #[command(before_help = REWIND_EXAMPLES, before_long_help = REWIND_EXAMPLES, after_help = EXIT_CODES)]
     Rewind(RewindArguments),
+    /// Show the configuration that is in force, or what may be written in one
+    #[command(subcommand, before_help = CONFIG_EXAMPLES, before_long_help = CONFIG_EXAMPLES, after_help = EXIT_CODES)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    #[command(before_help = COMPLETIONS_EXAMPLES, before_long_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages
+    #[command(before_help = MAN_EXAMPLES, before_long_help = MAN_EXAMPLES)]
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// `config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every setting that is in force, and where it came from
+    #[command(before_help = CONFIG_EXAMPLES, before_long_help = CONFIG_EXAMPLES, after_help = EXIT_CODES)]
+    Show {
+        /// What runs.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
 }
 
 /// Where a stream is rewound to.
@@ -374,7 +422,7 @@ impl ConfigArguments {
     }
 
     /// The file that is meant, if any.
-    fn file(&self) -> Option<PathBuf> {
+    pub(super) fn file(&self) -> Option<PathBuf> {
         let default = || {
             let path = PathBuf::from(CONFIG_PATH_DEFAULT);
             (self.collector.is_none() && path.exists()).then_some(path)

@@ -8,6 +8,8 @@
 //! | `status` | ask a running agent: `status`, `files` |
 //! | `rewind` | have files sent again |
 //! | `audit` | compare files with what the collector says it has |
+//! | `config` | `config show`, `config schema` |
+//! | `shell` | completions, man pages |
 //! | `spool` | what lies in the spool: `ls`, `verify`, `repair`, `export` |
 //!
 //! Exit codes are part of the interface; see [`EXIT_CODES`].
@@ -15,8 +17,10 @@
 mod arguments;
 mod audit;
 mod check;
+mod config;
 mod rewind;
 mod run;
+mod shell;
 mod spool;
 mod status;
 #[cfg(test)]
@@ -105,6 +109,9 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => audit::audit(&arguments),
         Command::Spool(command) => spool::spool(&command),
         Command::Rewind(arguments) => rewind::rewind(&arguments),
+        Command::Config(command) => config::config(&command),
+        Command::Completions { shell } => Ok(shell::completions(shell)),
+        Command::Man { directory } => shell::man(&directory),
     };
     match done {
         Ok(code) => ExitCode::from(code),

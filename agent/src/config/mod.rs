@@ -9,6 +9,7 @@
 //! directory of that file.
 
 mod check;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,8 @@ use edgelogger_common::config::{ConfigError, Lookup, Source};
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
 use edgelogger_common::telemetry::LogFormat;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::batcher::{
     BACKFILL_PERCENT_DEFAULT, BATCH_BYTES_DEFAULT, BatchSize, BatcherSettings, MAX_AGE_DEFAULT,
@@ -32,6 +34,8 @@ use crate::sources::host_metrics::HostMetricsConfig;
 use crate::sources::journald::JournaldConfig;
 use crate::spool::SpoolConfig;
 use crate::transport::CollectorConfig;
+
+pub use schema::schema;
 
 pub use check::{Invalid, LABEL_BYTES_MAX, LABELS_MAX};
 
@@ -44,7 +48,7 @@ pub const STATE_DIR_DEFAULT: &str = "/var/lib/edgelogger-agent";
 const ZSTD_LEVEL_DEFAULT: i32 = 1;
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
     /// Where state is kept: streams and what of them is acknowledged, the status socket, rejected blocks.
@@ -76,7 +80,7 @@ pub struct AgentConfig {
 }
 
 /// `[batch]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
     /// How long data waits for company on a line that is busy; 0: not at all.
@@ -90,7 +94,7 @@ pub struct BatchConfig {
 }
 
 /// `[memory]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
     /// Bytes that were read and not yet compressed.
@@ -98,7 +102,7 @@ pub struct MemoryConfig {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// `text` or `json`.
@@ -108,7 +112,7 @@ pub struct LogConfig {
 }
 
 /// `[source]`: a source runs if its table is there.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourcesConfig {
     /// `[[source.file]]`.

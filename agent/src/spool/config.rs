@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Months of a usual machine's metrics, and nothing that a small disk would notice.
 const BYTES_MAX: u64 = 256 << 20;
@@ -24,7 +25,7 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 20;
 const RECEIPT_ROOM_BYTES: u64 = 64 << 10;
 
 /// `[spool]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
     /// All files of the spool together. Default: 256 MiB or 5 % of the file system, whichever is less.

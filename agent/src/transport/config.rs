@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::http::Uri;
 
 /// Port where the URL names none.
@@ -14,7 +15,7 @@ pub const DEFAULT_PORT: u16 = 7443;
 pub const DEFAULT_PATH: &str = "/v1/session";
 
 /// Where the collector is and how it is spoken to.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CollectorConfig {
     /// `wss://host:7443`. The path may be left out.
@@ -115,6 +116,26 @@ impl Token {
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.0.trim()
+    }
+}
+
+impl Serialize for Token {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(hidden)")
+    }
+}
+
+impl JsonSchema for Token {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Token".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
     }
 }
 

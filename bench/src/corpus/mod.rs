@@ -126,6 +126,8 @@ pub struct Generator {
     now: Now,
     kind: u64,
     run_left: u64,
+    /// Pauses between lines are so many times as long.
+    slower: i64,
 }
 
 /// The time of a line, and its texts for the second it is in.
@@ -170,6 +172,16 @@ impl Generator {
     /// From the first line of the corpus on.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(SEED, 1)
+    }
+
+    /// Other lines for each number, with `times` the time between two.
+    #[must_use]
+    pub fn slower(number: u64, times: u64) -> Self {
+        Self::with(SEED + 1 + number, i64::try_from(times).unwrap_or(i64::MAX))
+    }
+
+    fn with(seed: u64, slower: i64) -> Self {
         let empty = String::new;
         let now = Now {
             ms: START_MS,
@@ -179,10 +191,11 @@ impl Generator {
             syslog: empty(),
         };
         Self {
-            random: Random::new(SEED),
+            random: Random::new(seed),
             now,
             kind: 0,
             run_left: 0,
+            slower,
         }
     }
 
@@ -195,7 +208,7 @@ impl Generator {
         }
         self.run_left -= 1;
         let pause = self.random.skewed(170);
-        self.now.advance(i64::try_from(pause).unwrap_or(0));
+        self.now.advance(i64::try_from(pause).unwrap_or(0) * self.slower);
         match self.kind {
             0 => nginx::line(&mut self.random, &self.now, out),
             1 => application::line(&mut self.random, &self.now, out),

@@ -8,6 +8,7 @@ mod latency;
 mod limits;
 mod many_files;
 mod outage;
+mod queries;
 mod recognition;
 mod rows;
 mod ship;
@@ -82,6 +83,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "outage",
         about: "new lines and a backlog on a line of 1 Mbit/s (a minute)",
         run: outage::run,
+    },
+    Scenario {
+        name: "queries",
+        about: "ten million lines of 50 machines, against DuckDB (some minutes; 3 GB of disk)",
+        run: queries::run,
     },
     Scenario {
         name: "wire",

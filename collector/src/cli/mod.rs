@@ -3,8 +3,11 @@
 //! | file | command |
 //! | --- | --- |
 //! | `run.rs` | `run`, `check` |
+//! | `config.rs` | `config show`, `config schema` |
+//! | `shell.rs` | completions, man pages |
 //! | `token.rs` | `token create` |
-//! | `logs.rs` | `logs` |
+//! | `logs/` | `logs` |
+//! | `pager.rs` | long answers on a terminal |
 //! | `sql.rs`, `table.rs` | `sql` |
 //! | `ledger.rs`, `close.rs` | `ledger`, `ledger close` |
 //! | `status.rs` | `status` |
@@ -13,10 +16,13 @@
 
 mod client;
 mod close;
+mod config;
 mod ledger;
 mod log;
 mod logs;
+mod pager;
 mod run;
+mod shell;
 mod sql;
 mod status;
 mod table;
@@ -62,6 +68,9 @@ enum Command {
     Run(RunArguments),
     /// Check a configuration and say what it would do
     Check(RunArguments),
+    /// Show the configuration that is in force, or what may be written in one
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Tokens of agents and people
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -80,6 +89,17 @@ enum Command {
     Explain {
         /// Such as E0401
         code: String,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 
@@ -108,14 +128,18 @@ struct RunArguments {
 }
 
 impl RunArguments {
-    fn load(&self) -> Result<Config, ConfigError> {
-        let overrides = Overrides {
+    fn overrides(&self) -> Overrides {
+        Overrides {
             data_dir: self.data_dir.clone(),
             ingest_listen: self.ingest_listen,
             api_listen: self.api_listen,
             advertise: self.advertise.clone(),
             console: self.console,
-        };
+        }
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        let overrides = self.overrides();
         match &self.config {
             Some(path) => Config::load(path, &overrides),
             None => Config::without_file(&overrides),
@@ -160,7 +184,7 @@ impl From<io::Error> for CliError {
 
 fn color() -> bool {
     use std::io::IsTerminal;
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stderr().is_terminal() && !edgelogger_common::telemetry::no_color()
 }
 
 /// The whole program.
@@ -169,6 +193,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => run::check(&arguments),
+        Command::Config(command) => config::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
@@ -176,6 +201,8 @@ pub fn main() -> ExitCode {
         Command::Log(command) => log::run(&command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Explain { code } => explain(&code),
+        Command::Completions { shell } => Ok(shell::completions(shell)),
+        Command::Man { directory } => shell::man(&directory),
     };
     match done {
         Ok(code) => code,
@@ -231,6 +258,10 @@ mod tests {
             "sql SELECT",
             "sql --csv SELECT",
             "status --json",
+            "config show --data-dir /d --json",
+            "config schema",
+            "completions bash",
+            "man /m",
             "explain e0401",
             "log ls",
             "log verify --data-dir /d --json",

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use edgelogger_common::block::batch::BatchLimits;
 use edgelogger_common::codec::DecodeLimits;
-use edgelogger_common::config::{ConfigError, Located, Source};
+use edgelogger_common::config::show::Flagged;
+use edgelogger_common::config::{ConfigError, Located, Source, process_environment};
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
 use edgelogger_common::telemetry::LogFormat;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     ApiConfig, Config, ConsoleConfig, IngestConfig, LedgerConfig, LogConfig, StoreConfig, TelemetryConfig,
@@ -27,7 +29,7 @@ const LOG_BYTES_MIN: u64 = 32 << 20;
 const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// From where a sink reads the log when it is new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// From what comes next.
@@ -37,7 +39,7 @@ pub enum Start {
 }
 
 /// What happens when a sink's lag has filled the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLogFull {
     /// Agents wait.
@@ -62,7 +64,7 @@ pub struct Overrides {
 }
 
 /// The whole file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
     data_dir: Option<PathBuf>,
@@ -77,7 +79,7 @@ pub struct FileConfig {
     telemetry: TelemetryTable,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct IngestTable {
     listen: SocketAddr,
@@ -118,7 +120,7 @@ impl Default for IngestTable {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct LogTable {
     bytes_max: Located<ByteSize>,
@@ -136,7 +138,7 @@ impl Default for LogTable {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct StoreTable {
     paused: bool,
@@ -172,7 +174,7 @@ impl Default for StoreTable {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct LedgerTable {
     detail_days: Located<u32>,
@@ -195,7 +197,7 @@ impl LedgerTable {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct ConsoleTable {
     enabled: bool,
@@ -211,7 +213,7 @@ impl Default for ConsoleTable {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct ApiTable {
     listen: SocketAddr,
@@ -227,7 +229,7 @@ impl Default for ApiTable {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct TlsTable {
     names: Vec<String>,
@@ -235,13 +237,13 @@ struct TlsTable {
     key: Option<Located<PathBuf>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct TokensTable {
     verifying_keys: Vec<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct TelemetryTable {
     filter: String,
@@ -286,6 +288,44 @@ impl Check<'_> {
 }
 
 impl FileConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// With the place of what is wrong.
+    pub fn read(path: &Path) -> Result<(Source, Self), ConfigError> {
+        let source = Source::read(path)?;
+        let file = source.parse(&process_environment)?;
+        Ok((source, file))
+    }
+
+    /// Puts the command line and the place of the data over what was typed, to be shown; says which flag set what.
+    pub fn apply(&mut self, overrides: &Overrides) -> Vec<Flagged> {
+        let mut flags = Vec::new();
+        let mut set = |path: &str, flag| flags.push((path.to_owned(), flag));
+        if let Some(data_dir) = &overrides.data_dir {
+            self.data_dir = Some(data_dir.clone());
+            set("data_dir", "--data-dir");
+        }
+        self.data_dir.get_or_insert_with(default_data_dir);
+        if let Some(listen) = overrides.ingest_listen {
+            self.ingest.listen = listen;
+            set("ingest.listen", "--ingest-listen");
+        }
+        if let Some(listen) = overrides.api_listen {
+            self.api.listen = listen;
+            set("api.listen", "--api-listen");
+        }
+        if !overrides.advertise.is_empty() {
+            self.tls.names.extend(overrides.advertise.iter().cloned());
+            set("tls.names", "--advertise");
+        }
+        if overrides.console {
+            self.console.enabled = true;
+            set("console.enabled", "--console");
+        }
+        flags
+    }
+
     /// Checks everything and puts the command line over it.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! compares the two.
 
 mod file;
+mod schema;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,9 +13,11 @@ use std::time::Duration;
 
 use edgelogger_common::block::batch::BatchLimits;
 use edgelogger_common::clock::{Clock, SystemClock};
-use edgelogger_common::config::{ConfigError, Source, process_environment};
+use edgelogger_common::config::{ConfigError, Source};
 use edgelogger_common::disk::{Disk, OsDisk};
 use edgelogger_common::telemetry::LogFormat;
+
+pub use schema::schema;
 
 pub use file::{FileConfig, OnLogFull, Overrides, Start};
 
@@ -173,8 +176,7 @@ impl Config {
     /// # Errors
     /// With the place of what is wrong.
     pub fn load(path: &std::path::Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let source = Source::read(path)?;
-        let file: FileConfig = source.parse(&process_environment)?;
+        let (source, file) = FileConfig::read(path)?;
         file.check(&source, overrides)
     }
 

@@ -133,6 +133,23 @@ impl<'de> serde::Deserialize<'de> for CodecSetting {
     }
 }
 
+impl schemars::JsonSchema for CodecSetting {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CodecSetting".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "title": "codec, such as `\"zstd:1\"` or `\"lz4\"`",
+            "type": "string"
+        })
+    }
+}
+
 /// Why a codec setting is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecSettingError {

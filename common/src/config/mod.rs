@@ -18,12 +18,16 @@
 //! | `error.rs` | the error, its place and how it is rendered |
 //! | `located.rs` | a value that remembers where it was written |
 //! | `quantity.rs` | number and unit, for sizes and durations |
+//! | `show.rs` | what is in force, and where it came from |
+//! | `reference.rs` | its JSON Schema, and a page for people |
 
 mod complaint;
 mod error;
 mod expand;
 mod located;
 pub(crate) mod quantity;
+mod reference;
+pub mod show;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +43,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use error::ConfigError;
 pub use located::Located;
+pub use reference::{assert_current, reference, schema};
 
 use crate::error_code;
 use expand::{ExpandError, expand};

@@ -2,7 +2,8 @@
 
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Longest line that is kept whole, unless configured: what the collector takes as a record at most.
 pub const LINE_BYTES_MAX_DEFAULT: ByteSize = ByteSize::kib(256);
@@ -12,7 +13,7 @@ pub const LINE_BYTES_MAX_LIMIT: ByteSize = ByteSize::mib(1);
 pub const LINE_BYTES_MAX_LEAST: ByteSize = ByteSize::bytes(64);
 
 /// Where a file that was there before the agent is read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// From its first line.
@@ -23,7 +24,7 @@ pub enum Start {
 }
 
 /// One file source: which files, and how they are read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSourceConfig {
     /// Which files: globs. `*` and `?` stay within one name, `**` is any number of directories.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use edgelogger_common::clock::SystemClock;
 use edgelogger_common::duration::HumanDuration;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::reader::Reader;
@@ -16,7 +17,7 @@ pub const INTERVAL_DEFAULT: HumanDuration = HumanDuration::from_secs(15);
 pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The host metrics source.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostMetricsConfig {
     /// Between two measurements.

@@ -1,15 +1,22 @@
 //! `logs`: records, oldest first, page by page; `--follow` goes on asking.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `render.rs` | how a record looks |
 
-use std::io::{self, Write};
+mod render;
+
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 
 use super::client::{ApiClient, ClientArguments};
+use super::pager::{Color, Out};
 use super::{CliError, runtime};
-use crate::text::harmless;
+use render::{Output, Renderer};
 
 /// Records asked for at once.
 const PAGE_ROWS: usize = 1_000;
@@ -26,10 +33,15 @@ Examples:
   What a machine said about timeouts in the last ten minutes:
     edgelogger-collector logs --machine machine-17 --since 10m timeout
   Errors of nginx as they come, as JSON:
-    edgelogger-collector logs --source '/var/log/nginx/*' --severity error --follow -o json")]
+    edgelogger-collector logs --source '/var/log/nginx/*' --severity error --follow -o json
+  By a regular expression, into a spreadsheet:
+    edgelogger-collector logs --since 1d -e 'took [0-9]{4,} ms' -o csv > slow.csv")]
 pub(super) struct LogsArguments {
     /// Only records with this text
     text: Option<String>,
+    /// The text is a regular expression
+    #[arg(short = 'e', long, requires = "text")]
+    regex: bool,
     /// Not minding upper and lower case
     #[arg(short, long)]
     ignore_case: bool,
@@ -57,29 +69,26 @@ pub(super) struct LogsArguments {
     /// How a record looks
     #[arg(short, long, default_value = "text")]
     output: Output,
+    /// Colours: by severity, and what was searched for
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+    /// Not through a pager
+    #[arg(long)]
+    no_pager: bool,
     #[command(flatten)]
     client: ClientArguments,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Time, machine, source, body; control characters escaped
-    Text,
-    /// One JSON object a line, with everything
-    Json,
-    /// The body alone, as it was
-    Raw,
-}
-
 pub(super) fn run(arguments: &LogsArguments) -> Result<ExitCode, CliError> {
     let client = ApiClient::new(&arguments.client)?;
+    let mut printer = Printer::new(arguments);
     runtime()?.block_on(async {
         match arguments
             .lines
             .or_else(|| arguments.since.is_none().then_some(LINES_DEFAULT))
         {
-            Some(count) => newest(&client, arguments, count).await?,
-            None => all(&client, arguments).await?,
+            Some(count) => newest(&client, arguments, &mut printer, count).await?,
+            None => all(&client, arguments, &mut printer).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -93,7 +102,7 @@ impl LogsArguments {
                 query.push((name, value.clone()));
             }
         };
-        add("q", &self.text);
+        add(if self.regex { "re" } else { "q" }, &self.text);
         add("machine", &self.machine);
         add("source", &self.source);
         add("severity", &self.severity);
@@ -104,44 +113,33 @@ impl LogsArguments {
         }
         query
     }
+}
 
-    fn print(&self, rows: &[Value]) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        for row in rows {
-            match self.output {
-                // serde_json escapes control characters itself.
-                Output::Json => writeln!(out, "{row}")?,
-                Output::Raw => {
-                    out.write_all(&raw_body(row))?;
-                    out.write_all(b"\n")?;
-                }
-                Output::Text => writeln!(out, "{}", text_line(row))?,
-            }
+/// Records, to the pager or to stdout.
+struct Printer {
+    renderer: Renderer,
+    out: Out,
+}
+
+impl Printer {
+    fn new(arguments: &LogsArguments) -> Self {
+        let needle = arguments.text.clone().filter(|_| !arguments.regex);
+        Self {
+            renderer: Renderer::new(
+                arguments.output,
+                arguments.color.is_on(),
+                needle.map(|text| (text, !arguments.ignore_case)),
+            ),
+            out: Out::open(!arguments.no_pager && !arguments.follow && arguments.output == Output::Text),
         }
-        out.flush()
     }
-}
 
-fn text_line(row: &Value) -> String {
-    let field = |name: &str| harmless(row[name].as_str().unwrap_or("-")).into_owned();
-    format!(
-        "{} {} {}: {}",
-        field("time"),
-        field("machine_id"),
-        field("source"),
-        field("body")
-    )
-}
-
-/// The exact bytes, where the body is not text; the API sends those in hexadecimal.
-fn raw_body(row: &Value) -> Vec<u8> {
-    let exact = row["body_bytes"].as_str().and_then(|hex| {
-        let digits = hex.as_bytes().chunks(2);
-        digits
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect::<Option<Vec<u8>>>()
-    });
-    exact.unwrap_or_else(|| row["body"].as_str().unwrap_or_default().as_bytes().to_vec())
+    fn print(&mut self, rows: &[Value]) -> Result<(), CliError> {
+        for row in rows {
+            self.renderer.record(&mut self.out, row, true)?;
+        }
+        Ok(self.out.flush()?)
+    }
 }
 
 struct Page {
@@ -159,7 +157,12 @@ async fn page(client: &ApiClient, query: &[(&str, String)]) -> Result<Page, CliE
 }
 
 /// The newest `count` records, oldest of them first.
-async fn newest(client: &ApiClient, arguments: &LogsArguments, count: usize) -> Result<(), CliError> {
+async fn newest(
+    client: &ApiClient,
+    arguments: &LogsArguments,
+    printer: &mut Printer,
+    count: usize,
+) -> Result<(), CliError> {
     let (mut rows, mut cursor) = (Vec::new(), None);
     while rows.len() < count {
         let mut query = arguments.query();
@@ -174,20 +177,20 @@ async fn newest(client: &ApiClient, arguments: &LogsArguments, count: usize) -> 
         }
     }
     rows.reverse();
-    arguments.print(&rows)?;
+    printer.print(&rows)?;
     if arguments.follow {
         let last = rows
             .last()
             .and_then(|row| row["time"].as_str())
             .unwrap_or("now")
             .to_owned();
-        return follow(client, arguments, last, rows).await;
+        return follow(client, arguments, printer, last, rows).await;
     }
     Ok(())
 }
 
 /// Everything that matches, oldest first.
-async fn all(client: &ApiClient, arguments: &LogsArguments) -> Result<(), CliError> {
+async fn all(client: &ApiClient, arguments: &LogsArguments, printer: &mut Printer) -> Result<(), CliError> {
     let (mut cursor, mut last): (Option<String>, Vec<Value>) = (None, Vec::new());
     loop {
         let mut query = arguments.query();
@@ -195,7 +198,7 @@ async fn all(client: &ApiClient, arguments: &LogsArguments) -> Result<(), CliErr
         query.push(("limit", PAGE_ROWS.to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         let page = page(client, &query).await?;
-        arguments.print(&page.rows)?;
+        printer.print(&page.rows)?;
         if !page.rows.is_empty() {
             last = page.rows;
         }
@@ -210,7 +213,7 @@ async fn all(client: &ApiClient, arguments: &LogsArguments) -> Result<(), CliErr
             .and_then(|row| row["time"].as_str())
             .unwrap_or("now")
             .to_owned();
-        return follow(client, arguments, from, last).await;
+        return follow(client, arguments, printer, from, last).await;
     }
     Ok(())
 }
@@ -219,6 +222,7 @@ async fn all(client: &ApiClient, arguments: &LogsArguments) -> Result<(), CliErr
 async fn follow(
     client: &ApiClient,
     arguments: &LogsArguments,
+    printer: &mut Printer,
     mut from: String,
     shown: Vec<Value>,
 ) -> Result<(), CliError> {
@@ -241,34 +245,12 @@ async fn follow(
             .filter(|row| !shown.contains(&address(row)))
             .cloned()
             .collect();
-        arguments.print(&fresh)?;
+        printer.print(&fresh)?;
         if let Some(time) = page.rows.last().and_then(|row| row["time"].as_str()) {
             time.clone_into(&mut from);
         }
         if !page.rows.is_empty() {
             shown = page.rows.iter().map(address).collect();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_line_cannot_steer_the_terminal() {
-        let row = json!({"time": "2026", "machine_id": "m", "source": "s", "body": "a\u{1b}[2Jb\nc"});
-        assert_eq!(text_line(&row), "2026 m s: a\\x1b[2Jb\\x0ac");
-    }
-
-    #[test]
-    fn a_raw_body_is_the_bytes_as_they_were() {
-        assert_eq!(
-            raw_body(&json!({"body": "a\u{fffd}", "body_bytes": "61ff"})),
-            b"a\xff"
-        );
-        assert_eq!(raw_body(&json!({"body": "a\u{1b}"})), b"a\x1b");
     }
 }

@@ -1,0 +1,32 @@
+//! The JSON Schema of the configuration file.
+
+use edgelogger_common::config;
+use serde_json::Value;
+
+use super::AgentConfig;
+
+const EXAMPLE: &str = include_str!("../../../config/agent.toml");
+
+/// With what `config/agent.toml` says of each key.
+///
+/// # Panics
+/// Never: a test shows that the example explains every key.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a test shows that every key is explained")]
+pub fn schema() -> Value {
+    config::schema::<AgentConfig>("Configuration of edgelogger-agent", EXAMPLE)
+        .expect("every key is explained")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schema_and_reference_are_current() {
+        let schema = schema();
+        let page = config::reference("Configuration of the agent", &schema);
+        config::assert_current("config/agent.schema.json", &format!("{schema:#}\n"));
+        config::assert_current("docs/configuration-agent.md", &page);
+    }
+}

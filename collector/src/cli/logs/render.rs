@@ -1,0 +1,214 @@
+//! How a record looks.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::cli::table;
+use crate::text::harmless;
+
+const TIME: Style = Style::new().dimmed();
+const MACHINE: Style = AnsiColor::Cyan.on_default();
+const SOURCE: Style = AnsiColor::Blue.on_default();
+const MATCH: Style = AnsiColor::Red.on_default().bold();
+
+/// Columns of CSV.
+const CSV_FIELDS: [&str; 7] = [
+    "time",
+    "machine_id",
+    "source",
+    "severity",
+    "body",
+    "stream_id",
+    "position",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// Time, machine, source, body; control characters escaped
+    Text,
+    /// One JSON object a line, with everything
+    Json,
+    /// The body alone, as it was
+    Raw,
+    /// Comma-separated values, with a header
+    Csv,
+}
+
+/// Writes records, one after another.
+pub(super) struct Renderer {
+    pub output: Output,
+    pub color: bool,
+    /// The text that was searched for, and whether its case counts.
+    pub needle: Option<(String, bool)>,
+    is_first: bool,
+}
+
+impl Renderer {
+    pub(super) const fn new(output: Output, color: bool, needle: Option<(String, bool)>) -> Self {
+        Self {
+            output,
+            color,
+            needle,
+            is_first: true,
+        }
+    }
+
+    /// One record. What does not match stands around one that does, and is not coloured.
+    pub(super) fn record(&mut self, out: &mut impl Write, row: &Value, is_match: bool) -> io::Result<()> {
+        let is_first = std::mem::take(&mut self.is_first);
+        match self.output {
+            // serde_json escapes control characters itself.
+            Output::Json => writeln!(out, "{row}"),
+            Output::Raw => {
+                out.write_all(&raw_body(row))?;
+                out.write_all(b"\n")
+            }
+            Output::Text => writeln!(out, "{}", self.line(row, is_match)),
+            Output::Csv => {
+                let names: Vec<String> = CSV_FIELDS.map(str::to_owned).to_vec();
+                let fields = CSV_FIELDS.map(|name| row[name].clone()).to_vec();
+                let text = table::csv(&names, &[fields]);
+                let without_header = text.split_once('\n').map_or("", |(_, rest)| rest);
+                out.write_all(if is_first { &text } else { without_header }.as_bytes())
+            }
+        }
+    }
+
+    fn line(&self, row: &Value, is_match: bool) -> String {
+        let field = |name: &str| harmless(row[name].as_str().unwrap_or("-")).into_owned();
+        let (time, machine, source, body) =
+            (field("time"), field("machine_id"), field("source"), field("body"));
+        if !self.color {
+            return format!("{time} {machine} {source}: {body}");
+        }
+        let severity = if is_match {
+            severity_style(row["severity"].as_u64())
+        } else {
+            TIME
+        };
+        let painted = |style: Style, text: &str| format!("{style}{text}{style:#}");
+        format!(
+            "{} {} {}: {}",
+            painted(TIME, &time),
+            painted(MACHINE, &machine),
+            painted(SOURCE, &source),
+            self.body(&body, severity)
+        )
+    }
+
+    /// In the colour of its severity, what was searched for on top.
+    fn body(&self, body: &str, style: Style) -> String {
+        let mut text = style.to_string();
+        let mut rest = body;
+        while let Some((start, end)) = self.find(rest) {
+            let _ = write!(
+                text,
+                "{}{style:#}{MATCH}{}{MATCH:#}{style}",
+                &rest[..start],
+                &rest[start..end]
+            );
+            rest = &rest[end..];
+        }
+        text.push_str(rest);
+        let _ = write!(text, "{style:#}");
+        text
+    }
+
+    fn find(&self, text: &str) -> Option<(usize, usize)> {
+        let (needle, case_counts) = self.needle.as_ref().filter(|(needle, _)| !needle.is_empty())?;
+        if *case_counts {
+            return text.find(needle).map(|start| (start, start + needle.len()));
+        }
+        // Lower case may have another length; only where it has not, places are the same.
+        let (lower, needle) = (text.to_lowercase(), needle.to_lowercase());
+        let start = lower.find(&needle).filter(|_| lower.len() == text.len())?;
+        let end = start + needle.len();
+        (text.is_char_boundary(start) && text.is_char_boundary(end)).then_some((start, end))
+    }
+}
+
+/// By the ranges of OpenTelemetry.
+fn severity_style(severity: Option<u64>) -> Style {
+    match severity {
+        Some(1..=8) => Style::new().dimmed(),
+        Some(13..=16) => AnsiColor::Yellow.on_default(),
+        Some(17..=20) => AnsiColor::Red.on_default(),
+        Some(21..) => AnsiColor::Red.on_default().bold(),
+        _ => Style::new(),
+    }
+}
+
+/// The exact bytes, where the body is not text; the API sends those in hexadecimal.
+fn raw_body(row: &Value) -> Vec<u8> {
+    let exact = row["body_bytes"].as_str().and_then(|hex| {
+        let digits = hex.as_bytes().chunks(2);
+        digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect::<Option<Vec<u8>>>()
+    });
+    exact.unwrap_or_else(|| row["body"].as_str().unwrap_or_default().as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(output: Output, color: bool, needle: Option<(&str, bool)>, rows: &[Value]) -> String {
+        let needle = needle.map(|(text, case_counts)| (text.to_owned(), case_counts));
+        let mut renderer = Renderer::new(output, color, needle);
+        let mut out = Vec::new();
+        for row in rows {
+            renderer.record(&mut out, row, true).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_cannot_steer_the_terminal() {
+        let row = json!({"time": "2026", "machine_id": "m", "source": "s", "body": "a\u{1b}[2Jb\nc"});
+        assert_eq!(
+            shown(Output::Text, false, None, std::slice::from_ref(&row)),
+            "2026 m s: a\\x1b[2Jb\\x0ac\n"
+        );
+        assert!(!shown(Output::Text, true, None, &[row]).contains("\u{1b}[2J"));
+    }
+
+    #[test]
+    fn severity_and_what_was_searched_for_are_seen() {
+        let row =
+            json!({"time": "t", "machine_id": "m", "source": "s", "body": "An ERROR here", "severity": 17});
+        let line = shown(
+            Output::Text,
+            true,
+            Some(("error", false)),
+            std::slice::from_ref(&row),
+        );
+        assert!(line.contains(&format!("{MATCH}ERROR{MATCH:#}")), "{line:?}");
+        assert!(!shown(Output::Text, true, Some(("error", true)), &[row]).contains(&MATCH.to_string()));
+    }
+
+    #[test]
+    fn csv_has_one_header() {
+        let row = json!({"time": "t", "machine_id": "m", "source": "s", "body": "a,b", "severity": 9, "stream_id": "0", "position": 5});
+        let text = shown(Output::Csv, false, None, &[row.clone(), row]);
+        assert_eq!(
+            text,
+            "time,machine_id,source,severity,body,stream_id,position\nt,m,s,9,\"a,b\",0,5\nt,m,s,9,\"a,b\",0,5\n"
+        );
+    }
+
+    #[test]
+    fn a_raw_body_is_the_bytes_as_they_were() {
+        assert_eq!(
+            raw_body(&json!({"body": "a\u{fffd}", "body_bytes": "61ff"})),
+            b"a\xff"
+        );
+        assert_eq!(raw_body(&json!({"body": "a\u{1b}"})), b"a\x1b");
+    }
+}
