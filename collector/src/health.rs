@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::described::{Components, Described, described};
 use edgelogger_common::clock::Clock;
 use edgelogger_common::error_code::ErrorCode;
 use parking_lot::Mutex;
@@ -34,21 +35,29 @@ pub enum HealthVerdict {
     Down,
 }
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// Stable code.
-    pub code: &'static str,
-    /// Who has it: "log", "sink store", "agent machine-17".
-    pub subject: String,
-    /// What happened.
-    pub what: String,
-    /// Since when, RFC 3339.
-    pub since: String,
-    /// What to do.
-    pub what_to_do: &'static str,
-    /// How bad it is.
-    pub verdict: HealthVerdict,
+impl Described for HealthVerdict {
+    fn schema(_: &mut Components) -> serde_json::Value {
+        serde_json::json!({ "type": "string", "enum": ["ok", "degraded", "down"] })
+    }
+}
+
+described! {
+    /// One thing that is wrong.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct Problem {
+        /// Stable code.
+        pub code: &'static str,
+        /// Who has it: "log", "sink store", "agent machine-17".
+        pub subject: String,
+        /// What happened.
+        pub what: String,
+        /// Since when, RFC 3339.
+        pub since: String,
+        /// What to do.
+        pub what_to_do: &'static str,
+        /// How bad it is.
+        pub verdict: HealthVerdict,
+    }
 }
 
 #[derive(Debug)]
@@ -208,130 +217,140 @@ pub fn rfc3339(ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string())
 }
 
-/// Everything `/health` says.
-#[derive(Debug, Clone, Serialize)]
-pub struct HealthReport {
-    /// The one word.
-    pub verdict: HealthVerdict,
-    /// What is wrong.
-    pub problems: Vec<Problem>,
-    /// Version of this program.
-    pub version: &'static str,
-    /// Now, RFC 3339.
-    pub time: String,
-    /// Seconds since the start of this process.
-    pub uptime_s: u64,
-    /// What came in.
-    pub ingest: IngestReport,
-    /// The commit log.
-    pub log: LogReport,
-    /// Each sink.
-    pub sinks: Vec<SinkReport>,
-    /// Agents that are connected now, at most [`SESSIONS_SHOWN_MAX`].
-    pub sessions: Vec<SessionReport>,
+described! {
+    /// Everything `/health` says.
+    #[derive(Debug, Clone, Serialize)]
+    pub struct HealthReport {
+        /// The one word.
+        pub verdict: HealthVerdict,
+        /// What is wrong.
+        pub problems: Vec<Problem>,
+        /// Version of this program.
+        pub version: &'static str,
+        /// Now, RFC 3339.
+        pub time: String,
+        /// Seconds since the start of this process.
+        pub uptime_s: u64,
+        /// What came in.
+        pub ingest: IngestReport,
+        /// The commit log.
+        pub log: LogReport,
+        /// Each sink.
+        pub sinks: Vec<SinkReport>,
+        /// Agents that are connected now, at most [`SESSIONS_SHOWN_MAX`].
+        pub sessions: Vec<SessionReport>,
+    }
 }
 
 /// Sessions listed in a report; the count of all stands beside them.
 pub const SESSIONS_SHOWN_MAX: usize = 1_000;
 
-/// What came in since the start of the process.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct IngestReport {
-    /// Where agents connect.
-    pub address: String,
-    /// Agents connected now.
-    pub sessions: u64,
-    /// Batches that were made durable.
-    pub batches: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Their compressed bytes.
-    pub payload_bytes: u64,
-    /// Batches or blocks refused for good.
-    pub rejected: u64,
-    /// Batches that were asked for again.
-    pub retried: u64,
-    /// Connections refused: token, identity, version, limits.
-    pub refused: u64,
-    /// Bytes of the memory budget that are promised to agents.
-    pub memory_reserved_bytes: u64,
-    /// The memory budget.
-    pub memory_budget_bytes: u64,
+described! {
+    /// What came in since the start of the process.
+    #[derive(Debug, Clone, Default, Serialize)]
+    pub struct IngestReport {
+        /// Where agents connect.
+        pub address: String,
+        /// Agents connected now.
+        pub sessions: u64,
+        /// Batches that were made durable.
+        pub batches: u64,
+        /// Records in them.
+        pub records: u64,
+        /// Their compressed bytes.
+        pub payload_bytes: u64,
+        /// Batches or blocks refused for good.
+        pub rejected: u64,
+        /// Batches that were asked for again.
+        pub retried: u64,
+        /// Connections refused: token, identity, version, limits.
+        pub refused: u64,
+        /// Bytes of the memory budget that are promised to agents.
+        pub memory_reserved_bytes: u64,
+        /// The memory budget.
+        pub memory_budget_bytes: u64,
+    }
 }
 
-/// The commit log now.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct LogReport {
-    /// Who it is, in hexadecimal.
-    pub log_id: String,
-    /// The oldest sequence kept.
-    pub first_sequence: u64,
-    /// Every sequence below is durable.
-    pub durable_end: u64,
-    /// Bytes of all segments.
-    pub bytes: u64,
-    /// The limit of that.
-    pub bytes_max: u64,
-    /// Group commits since the start.
-    pub commits: u64,
-    /// Entries since the start.
-    pub entries: u64,
-    /// What an acknowledgement means.
-    pub durability: &'static str,
+described! {
+    /// The commit log now.
+    #[derive(Debug, Clone, Default, Serialize)]
+    pub struct LogReport {
+        /// Who it is, in hexadecimal.
+        pub log_id: String,
+        /// The oldest sequence kept.
+        pub first_sequence: u64,
+        /// Every sequence below is durable.
+        pub durable_end: u64,
+        /// Bytes of all segments.
+        pub bytes: u64,
+        /// The limit of that.
+        pub bytes_max: u64,
+        /// Group commits since the start.
+        pub commits: u64,
+        /// Entries since the start.
+        pub entries: u64,
+        /// What an acknowledgement means.
+        pub durability: &'static str,
+    }
 }
 
-/// One sink now. In records: `read = applied + duplicate + dead_lettered + residual`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct SinkReport {
-    /// Its name.
-    pub name: String,
-    /// Does the log wait for it?
-    pub holds_log: bool,
-    /// The next sequence it reads.
-    pub cursor: u64,
-    /// Everything below is durable in it.
-    pub durable_cursor: u64,
-    /// Entries in the log that it has not applied.
-    pub lag_entries: u64,
-    /// Records read from the log since the start.
-    pub read: u64,
-    /// Rows that went in.
-    pub applied: u64,
-    /// Records that had been applied before.
-    pub duplicate: u64,
-    /// Records that can never be applied.
-    pub dead_lettered: u64,
-    /// What is not accounted for; anything but 0 is a defect.
-    pub residual: i64,
-    /// Is an error stopping it now?
-    pub failing: bool,
-    /// What the sink says of itself.
-    pub details: serde_json::Value,
+described! {
+    /// One sink now. In records: `read = applied + duplicate + dead_lettered + residual`.
+    #[derive(Debug, Clone, Default, Serialize)]
+    pub struct SinkReport {
+        /// Its name.
+        pub name: String,
+        /// Does the log wait for it?
+        pub holds_log: bool,
+        /// The next sequence it reads.
+        pub cursor: u64,
+        /// Everything below is durable in it.
+        pub durable_cursor: u64,
+        /// Entries in the log that it has not applied.
+        pub lag_entries: u64,
+        /// Records read from the log since the start.
+        pub read: u64,
+        /// Rows that went in.
+        pub applied: u64,
+        /// Records that had been applied before.
+        pub duplicate: u64,
+        /// Records that can never be applied.
+        pub dead_lettered: u64,
+        /// What is not accounted for; anything but 0 is a defect.
+        pub residual: i64,
+        /// Is an error stopping it now?
+        pub failing: bool,
+        /// What the sink says of itself.
+        pub details: serde_json::Value,
+    }
 }
 
-/// One connected agent.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct SessionReport {
-    /// Its name.
-    pub agent: String,
-    /// Its version.
-    pub version: String,
-    /// Its host name.
-    pub hostname: String,
-    /// Where it connects from.
-    pub peer: String,
-    /// Since when, RFC 3339.
-    pub since: String,
-    /// Milliseconds since it was heard last.
-    pub silent_ms: u64,
-    /// What the machine's wall clock is ahead of ours, in milliseconds, as of its last message with a time.
-    pub clock_ahead_ms: i64,
-    /// Open streams.
-    pub streams: u64,
-    /// Positions that were read but not acknowledged, as of its last report.
-    pub pending: u64,
-    /// Positions known to exist but not read yet, as of its last report.
-    pub unread: u64,
+described! {
+    /// One connected agent.
+    #[derive(Debug, Clone, Default, Serialize)]
+    pub struct SessionReport {
+        /// Its name.
+        pub agent: String,
+        /// Its version.
+        pub version: String,
+        /// Its host name.
+        pub hostname: String,
+        /// Where it connects from.
+        pub peer: String,
+        /// Since when, RFC 3339.
+        pub since: String,
+        /// Milliseconds since it was heard last.
+        pub silent_ms: u64,
+        /// What the machine's wall clock is ahead of ours, in milliseconds, as of its last message with a time.
+        pub clock_ahead_ms: i64,
+        /// Open streams.
+        pub streams: u64,
+        /// Positions that were read but not acknowledged, as of its last report.
+        pub pending: u64,
+        /// Positions known to exist but not read yet, as of its last report.
+        pub unread: u64,
+    }
 }
 
 #[cfg(test)]

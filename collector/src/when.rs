@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 pub struct WhenError(String);
 
 /// Reads a time, in nanoseconds since 1970. `now_ns`: what "ago" is counted from; a leading minus may be left out.
+/// What lies before 1677 or after 2262 becomes the first or last time that there is: no record lies beyond.
 ///
 /// # Errors
 /// When it is no time.
@@ -22,20 +23,9 @@ pub fn parse_when(text: &str, now_ns: i64) -> Result<i64, WhenError> {
     if text == "now" {
         return Ok(now_ns);
     }
-    // In a URL a plus sign is a space, and people forget to write %2B.
-    let absolute = text.replace(' ', "+");
-    if let Ok(time) = text
-        .parse::<Timestamp>()
-        .or_else(|_| absolute.parse::<Timestamp>())
-    {
-        return i64::try_from(time.as_nanosecond()).map_err(|_| error());
-    }
-    let civil = text
-        .parse::<DateTime>()
-        .or_else(|_| text.parse::<Date>().map(DateTime::from));
-    if let Ok(civil) = civil {
-        let time = civil.to_zoned(TimeZone::UTC).map_err(|_| error())?;
-        return i64::try_from(time.timestamp().as_nanosecond()).map_err(|_| error());
+    if let Some(time) = absolute(&with_nanoseconds(text)) {
+        let ns = time.as_nanosecond();
+        return Ok(i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX }));
     }
     let ago: HumanDuration = text
         .strip_prefix('-')
@@ -44,6 +34,32 @@ pub fn parse_when(text: &str, now_ns: i64) -> Result<i64, WhenError> {
         .map_err(|_| error())?;
     let ago_ns = i64::try_from(ago.as_nanos()).map_err(|_| error())?;
     Ok(now_ns.saturating_sub(ago_ns))
+}
+
+fn absolute(text: &str) -> Option<Timestamp> {
+    let civil = || {
+        let civil = text
+            .parse::<DateTime>()
+            .or_else(|_| text.parse::<Date>().map(DateTime::from));
+        Some(civil.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    };
+    // In a URL a plus sign is a space, and people forget to write %2B.
+    let parsed = text
+        .parse()
+        .or_else(|_| text.replace(' ', "+").parse::<Timestamp>());
+    parsed.ok().or_else(civil)
+}
+
+/// RFC 3339 allows any number of digits behind the second; what is finer than a nanosecond is cut off.
+fn with_nanoseconds(text: &str) -> String {
+    let Some((whole, rest)) = text.split_once('.') else {
+        return text.to_owned();
+    };
+    let end = rest
+        .find(|char: char| !char.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let (digits, behind) = rest.split_at(end);
+    format!("{whole}.{}{behind}", &digits[..digits.len().min(9)])
 }
 
 #[cfg(test)]
@@ -67,6 +83,9 @@ mod tests {
         check("1970-01-01T01:00:05 01:00", 5_000_000_000);
         check("1970-01-02", 86_400_000_000_000);
         check("1970-01-01 00:01", 60_000_000_000);
+        check("1970-01-01t00:00:05.00000000099z", 5_000_000_000);
+        check("0001-01-01T00:00:00Z", i64::MIN);
+        check("9999-12-31", i64::MAX);
     }
 
     #[test]

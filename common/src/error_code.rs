@@ -172,9 +172,15 @@ codes! {
     QUERY_FAILED = "E0506", "a query failed",
         "Correct the query as the message says.";
     NOT_FOUND = "E0507", "there is nothing at this address",
-        "The API answers GET /api/v1/logs, POST /api/v1/sql, GET /api/v1/ledger, /health, /livez and /readyz; agents connect to /v1/session on the ingest port.";
+        "GET /api/v1/openapi.json lists everything that the API answers; agents connect to /v1/session on the ingest port.";
     CONFLICT = "E0508", "a request is refused as things are",
         "The message says what stands against it, and how to do it all the same.";
+    API_BUSY = "E0509", "the API serves as many as it may",
+        "Try again in a moment. If it lasts, close live tails and connections that nobody reads, or raise connections_max and tails_max in [api].";
+    OTHER_CURSOR = "E0510", "a page cursor belongs to another question",
+        "Ask for further pages with the very parameters of the first (only limit, format and fields may differ), or begin again without the cursor.";
+    BAD_PATTERN = "E0511", "a regular expression cannot be used",
+        "Correct it as the message says. The syntax is that of Rust's regex crate: no look-around and no back-references, so that no pattern takes long.";
 
     FILE_UNREADABLE = "E0601", "a source file cannot be read",
         "Give the agent's user read access (group adm for most of /var/log), or exclude the file.";

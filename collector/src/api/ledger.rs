@@ -1,82 +1,173 @@
 //! `GET /api/v1/ledger`: what has become of every position of every stream.
 //!
-//! Every parameter is optional: `machine`, `source` (with `*` and `?`), `stream` (its id), `state` (`stored`, `durable`,
-//! `pending`, `unknown`, `dropped`, `dead_lettered`, `lost`: streams with such positions), `since` (heard of at or after; `-15m` is a quarter
-//! of an hour ago), `checks` (`true`: with the CRC32C of what each range of the source held), `summaries`
-//! (`true`: also what is known by day only), `limit`.
-//!
-//! `POST /api/v1/ledger/close`: an operator closes the streams of a dead machine. The body is JSON: `machine` (its whole
-//! name), `reason`, and if wanted `stream`, `source`, `dry_run`, `force`; the answer names the streams. It has to come as
+//! `POST /api/v1/ledger/close`: an operator closes the streams of a dead machine. The body has to come as
 //! `application/json`, which no web page can send to a foreign address without asking first.
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::{Extension, Json};
 use serde::Deserialize;
 
 use edgelogger_common::error_code;
 use edgelogger_common::stream::StreamId;
 
 use super::ApiContext;
+use super::described::described;
 use super::guard::Caller;
+use super::operation::{Answer, Operation};
+use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
 use crate::ledger::{self, CloseError, ClosePlan, CloseRequest, LedgerQuery, LedgerReport};
-use crate::when::parse_when;
 
 /// Streams in an answer where nothing is said.
-const LIMIT_DEFAULT: usize = 1_000;
-const LIMIT_MAX: usize = 10_000;
+const LIMIT_DEFAULT: u64 = 1_000;
+const LIMIT_MAX: u64 = 10_000;
 
-/// As in the URL.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LedgerParameters {
-    machine: Option<String>,
-    source: Option<String>,
-    stream: Option<String>,
-    state: Option<String>,
-    since: Option<String>,
-    checks: Option<bool>,
-    summaries: Option<bool>,
-    limit: Option<usize>,
+const PATTERN: Kind = Kind::Text { chars_max: 1024 };
+
+static MACHINE: Parameter = Parameter {
+    name: "machine",
+    about: "Only this machine; `*` stands for any text, `?` for one character",
+    kind: PATTERN,
+};
+static SOURCE: Parameter = Parameter {
+    name: "source",
+    about: "Only this source: a path, `journald`, `host`; `*` and `?` as above",
+    kind: PATTERN,
+};
+static STREAM: Parameter = Parameter {
+    name: "stream",
+    about: "Only the stream of this id",
+    kind: Kind::Hex { min: 32, max: 32 },
+};
+static STATE: Parameter = Parameter {
+    name: "state",
+    about: "Only streams with positions of this state",
+    kind: Kind::Choice {
+        words: &[
+            "stored",
+            "durable",
+            "pending",
+            "unknown",
+            "dropped",
+            "dead_lettered",
+            "lost",
+        ],
+        default: None,
+    },
+};
+static SINCE: Parameter = Parameter {
+    name: "since",
+    about: "Only streams heard of at or after this time",
+    kind: Kind::Time,
+};
+static CHECKS: Parameter = Parameter {
+    name: "checks",
+    about: "With the CRC32C of what each range of the source held",
+    kind: Kind::Flag,
+};
+static SUMMARIES: Parameter = Parameter {
+    name: "summaries",
+    about: "Also what is known by day only",
+    kind: Kind::Flag,
+};
+static LIMIT: Parameter = Parameter {
+    name: "limit",
+    about: "Streams in the answer; `count` says how many there are",
+    kind: Kind::Integer {
+        min: 1,
+        max: LIMIT_MAX,
+        default: Some(LIMIT_DEFAULT),
+    },
+};
+
+static PARAMETERS: &[&Parameter] = &[
+    &MACHINE, &SOURCE, &STREAM, &STATE, &SINCE, &CHECKS, &SUMMARIES, &LIMIT,
+];
+
+/// `GET /api/v1/ledger`.
+pub fn operation() -> Operation {
+    Operation::get("/api/v1/ledger", ledger)
+        .about(
+            "ledger",
+            "What has become of every position of every stream",
+            "Stored, durable, pending, unknown, dropped, dead-lettered or lost, and why.",
+        )
+        .parameters(PARAMETERS)
+        .answers([Answer::json::<LedgerReport>("The streams.")])
+        .problems(&[500])
 }
 
-/// The request.
-pub async fn ledger(
+/// `POST /api/v1/ledger/close`.
+pub fn close_operation() -> Operation {
+    Operation::post::<CloseBody, _, _>("/api/v1/ledger/close", close)
+        .about(
+            "ledger",
+            "Close the streams of a dead machine",
+            "What has not arrived is declared lost, with the reason and who gave it.",
+        )
+        .answers([Answer::json::<ClosePlan>(
+            "What was closed, or with `dry_run` would be.",
+        )])
+        .problems(&[409, 500, 503])
+}
+
+async fn ledger(
     State(context): State<Arc<ApiContext>>,
-    parameters: Result<Query<LedgerParameters>, QueryRejection>,
+    Extension(asked): Extension<Asked>,
 ) -> Result<Json<LedgerReport>, Problem> {
-    let Query(parameters) = parameters.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let query = parameters.check(context.time.now_ns())?;
+    let query = check(&asked)?;
     let ledger = Arc::clone(&context.ledger);
     let report = tokio::task::spawn_blocking(move || ledger.report(&query)).await;
     report.map(Json).map_err(super::logs::sql_failed)
 }
 
-/// The body of a request to close.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CloseBody {
-    machine: String,
-    reason: String,
-    stream: Option<String>,
-    source: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    force: bool,
+fn check(asked: &Asked) -> Result<LedgerQuery, Problem> {
+    let owned = |parameter| asked.text(parameter).map(str::to_owned);
+    Ok(LedgerQuery {
+        machine: owned(&MACHINE),
+        source: owned(&SOURCE),
+        stream: asked.text(&STREAM).map(parse_stream).transpose()?,
+        state: asked.word(&STATE).and_then(ledger::State::named),
+        since_ns: asked.time(&SINCE),
+        with_checks: asked.flag(&CHECKS),
+        with_summaries: asked.flag(&SUMMARIES),
+        limit: asked.count(&LIMIT),
+    })
 }
 
-/// The request to close.
-pub async fn close(
+described! {
+    /// The body of a request to close.
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct CloseBody {
+        /// Its whole name.
+        machine: String,
+        /// Why, for the ledger.
+        reason: String,
+        /// Only the stream of this id.
+        #[serde(default)]
+        stream: Option<String>,
+        /// Only the streams of this source; `*` and `?` as everywhere.
+        #[serde(default)]
+        source: Option<String>,
+        /// Only look what would be closed.
+        #[serde(default)]
+        dry_run: bool,
+        /// Also while the machine is connected.
+        #[serde(default)]
+        force: bool,
+    }
+}
+
+async fn close(
     State(context): State<Arc<ApiContext>>,
     Extension(Caller(caller)): Extension<Caller>,
     body: Result<Json<CloseBody>, JsonRejection>,
 ) -> Result<Json<ClosePlan>, Problem> {
-    let Json(body) = body.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let Json(body) = body?;
     let dry_run = body.dry_run;
     let request = body.check()?;
     let (ledger, asked) = (Arc::clone(&context.ledger), request.clone());
@@ -118,59 +209,4 @@ impl From<CloseError> for Problem {
 fn parse_stream(text: &str) -> Result<StreamId, Problem> {
     text.parse()
         .map_err(|error| Problem::bad_request(format!("`stream`: {error}")))
-}
-
-impl LedgerParameters {
-    fn check(self, now_ns: i64) -> Result<LedgerQuery, Problem> {
-        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(Problem::bad_request(format!(
-                "`limit` is {limit}, allowed is 1 to {LIMIT_MAX}"
-            )));
-        }
-        let stream = self.stream.map(|text| parse_stream(&text));
-        let state = self.state.map(|name| {
-            ledger::State::named(&name).ok_or_else(|| {
-                Problem::bad_request(
-                    "`state` is stored, durable, pending, unknown, dropped, dead_lettered or lost",
-                )
-            })
-        });
-        let since = self.since.map(|text| {
-            parse_when(&text, now_ns).map_err(|error| Problem::bad_request(format!("`since`: {error}")))
-        });
-        Ok(LedgerQuery {
-            machine: self.machine,
-            source: self.source,
-            stream: stream.transpose()?,
-            state: state.transpose()?,
-            since_ns: since.transpose()?,
-            with_checks: self.checks.unwrap_or(false),
-            with_summaries: self.summaries.unwrap_or(false),
-            limit,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_checked_one_by_one() {
-        let check = |change: fn(&mut LedgerParameters)| {
-            let mut parameters = LedgerParameters::default();
-            change(&mut parameters);
-            parameters.check(3_600_000_000_000).is_ok()
-        };
-        assert!(check(|_| ()));
-        assert!(check(|p| p.state = Some("lost".into())));
-        assert!(check(|p| p.stream = Some("0".repeat(32))));
-        assert!(check(|p| p.since = Some("-1h".into())));
-        assert!(!check(|p| p.state = Some("gone".into())));
-        assert!(!check(|p| p.stream = Some("17".into())));
-        assert!(!check(|p| p.since = Some("soon".into())));
-        assert!(!check(|p| p.limit = Some(0)));
-        assert!(!check(|p| p.limit = Some(LIMIT_MAX + 1)));
-    }
 }

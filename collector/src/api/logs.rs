@@ -1,58 +1,162 @@
 //! `GET /api/v1/logs`: a page of log records.
-//!
-//! Every parameter is optional: `from`, `to` (times; `-15m` is a quarter of an hour ago), `machine`, `source` (with `*`
-//! and `?`), `severity` (name or number, and above), `q` (text in the body), `i` (`true`: whatever its case), `limit`,
-//! `order` (`desc`, `asc`), `cursor` (from the page before).
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
+use axum::{Extension, Json};
 use edgelogger_store::query::PAGE_ROWS_MAX;
 use edgelogger_store::{LogQuery, Order};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use super::described::described;
+use super::operation::{Answer, Operation, QUERY_PROBLEMS};
+use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
 use super::{ApiContext, rows};
-use crate::when::parse_when;
 
 /// Records on a page where nothing is said.
-const LIMIT_DEFAULT: usize = 100;
+const LIMIT_DEFAULT: u64 = 100;
 
-/// As in the URL.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogParameters {
-    from: Option<String>,
-    to: Option<String>,
-    machine: Option<String>,
-    source: Option<String>,
-    severity: Option<String>,
-    q: Option<String>,
-    i: Option<bool>,
-    limit: Option<usize>,
-    order: Option<String>,
-    cursor: Option<String>,
+const PATTERN: Kind = Kind::Text { chars_max: 1024 };
+
+/// First time.
+pub static FROM: Parameter = Parameter {
+    name: "from",
+    about: "At or after this time",
+    kind: Kind::Time,
+};
+/// Last time.
+pub static TO: Parameter = Parameter {
+    name: "to",
+    about: "Before this time",
+    kind: Kind::Time,
+};
+/// Machines.
+pub static MACHINE: Parameter = Parameter {
+    name: "machine",
+    about: "Only this machine; `*` stands for any text, `?` for one character",
+    kind: PATTERN,
+};
+/// Sources.
+pub static SOURCE: Parameter = Parameter {
+    name: "source",
+    about: "Only this source: a path, `journald`; `*` and `?` as above",
+    kind: PATTERN,
+};
+static SEVERITY: Parameter = Parameter {
+    name: "severity",
+    about: "This severity or a higher one, by name or by OpenTelemetry's number; records without one are left out",
+    kind: Kind::Choice {
+        words: &SEVERITY_WORDS,
+        default: None,
+    },
+};
+static Q: Parameter = Parameter {
+    name: "q",
+    about: "Only records with this text in their body",
+    kind: PATTERN,
+};
+static I: Parameter = Parameter {
+    name: "i",
+    about: "Whatever the case of the text",
+    kind: Kind::Flag,
+};
+static LIMIT: Parameter = Parameter {
+    name: "limit",
+    about: "Records on the page",
+    kind: Kind::Integer {
+        min: 1,
+        max: PAGE_ROWS_MAX as u64,
+        default: Some(LIMIT_DEFAULT),
+    },
+};
+static ORDER: Parameter = Parameter {
+    name: "order",
+    about: "By time: `desc` newest first, `asc` oldest first",
+    kind: Kind::Choice {
+        words: &["desc", "asc"],
+        default: Some("desc"),
+    },
+};
+static CURSOR: Parameter = Parameter {
+    name: "cursor",
+    about: "Where the page before ended: its `next_cursor`",
+    kind: Kind::Hex { min: 66, max: 66 },
+};
+
+/// Names stand for the first number of their range.
+const SEVERITY_NUMBERS: [(&str, u8); 14] = [
+    ("trace", 1),
+    ("debug", 5),
+    ("info", 9),
+    ("notice", 9),
+    ("warn", 13),
+    ("warning", 13),
+    ("error", 17),
+    ("err", 17),
+    ("fatal", 21),
+    ("critical", 21),
+    ("crit", 21),
+    ("alert", 21),
+    ("emerg", 21),
+    ("panic", 21),
+];
+static SEVERITY_WORDS: [&str; 38] = severity_words();
+
+const fn severity_words() -> [&'static str; 38] {
+    const NUMBERS: [&str; 24] = [
+        "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18",
+        "19", "20", "21", "22", "23", "24",
+    ];
+    let mut words = [""; 38];
+    let mut index = 0;
+    while index < 14 {
+        words[index] = SEVERITY_NUMBERS[index].0;
+        index += 1;
+    }
+    while index < 38 {
+        words[index] = NUMBERS[index - 14];
+        index += 1;
+    }
+    words
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
-pub struct LogAnswer {
-    rows: Vec<Value>,
-    next_cursor: Option<String>,
+described! {
+    /// A page of records.
+    #[derive(Debug, Serialize)]
+    pub struct LogAnswer {
+        /// The records; what is null is left out.
+        rows: Vec<Value>,
+        /// Where the next page begins; null when this was the last.
+        next_cursor: Option<String>,
+    }
 }
 
-/// The request.
-pub async fn logs(
+static PARAMETERS: &[&Parameter] = &[
+    &FROM, &TO, &MACHINE, &SOURCE, &SEVERITY, &Q, &I, &LIMIT, &ORDER, &CURSOR,
+];
+
+/// `GET /api/v1/logs`.
+pub fn operation() -> Operation {
+    Operation::get("/api/v1/logs", logs)
+        .about(
+            "logs",
+            "Log records, page by page",
+            "In the order of (time, stream, position).",
+        )
+        .parameters(PARAMETERS)
+        .answers([Answer::json::<LogAnswer>("A page.")])
+        .problems(QUERY_PROBLEMS)
+}
+
+async fn logs(
     State(context): State<Arc<ApiContext>>,
-    parameters: Result<Query<LogParameters>, QueryRejection>,
+    Extension(asked): Extension<Asked>,
 ) -> Result<Json<LogAnswer>, Problem> {
-    let Query(parameters) = parameters.map_err(|error| Problem::bad_request(error.body_text()))?;
     let query = LogQuery {
         time_max: context.query_timeout,
-        ..parameters.check(context.time.now_ns())?
+        ..check(&asked)?
     };
     let page = context.store.logs(query).await?;
     let rows = rows::objects(std::slice::from_ref(&page.rows)).map_err(sql_failed)?;
@@ -66,85 +170,29 @@ pub(super) fn sql_failed(error: impl std::fmt::Display) -> Problem {
     Problem::from(edgelogger_store::QueryError::Failed(error.to_string()))
 }
 
-impl LogParameters {
-    fn check(self, now_ns: i64) -> Result<LogQuery, Problem> {
-        let time = |name: &str, text: Option<String>| match text {
-            Some(text) => parse_when(&text, now_ns)
-                .map(Some)
-                .map_err(|error| Problem::bad_request(format!("`{name}`: {error}"))),
-            None => Ok(None),
-        };
-        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=PAGE_ROWS_MAX).contains(&limit) {
-            return Err(Problem::bad_request(format!(
-                "`limit` is {limit}, allowed is 1 to {PAGE_ROWS_MAX}"
-            )));
-        }
-        Ok(LogQuery {
-            from: time("from", self.from)?,
-            to: time("to", self.to)?,
-            machine: self.machine,
-            source: self.source,
-            severity_min: self.severity.as_deref().map(severity).transpose()?,
-            substring: self.q,
-            case_insensitive: self.i.unwrap_or(false),
-            limit,
-            cursor: self.cursor,
-            order: order(self.order.as_deref())?,
-            ..LogQuery::default()
-        })
-    }
-}
-
-fn order(text: Option<&str>) -> Result<Order, Problem> {
-    match text {
-        None | Some("desc") => Ok(Order::NewestFirst),
-        Some("asc") => Ok(Order::OldestFirst),
-        Some(_) => Err(Problem::bad_request(
-            "`order` is `asc` (oldest first) or `desc` (newest first)",
-        )),
-    }
-}
-
-/// A name, the first number of its range in OpenTelemetry; or a number from 1 to 24.
-fn severity(text: &str) -> Result<u8, Problem> {
-    const NAMES: [(&[&str], u8); 6] = [
-        (&["trace"], 1),
-        (&["debug"], 5),
-        (&["info", "notice"], 9),
-        (&["warn", "warning"], 13),
-        (&["error", "err"], 17),
-        (&["fatal", "critical", "crit", "alert", "emerg"], 21),
-    ];
-    let lower = text.to_ascii_lowercase();
-    let named = NAMES
-        .iter()
-        .find(|(names, _)| names.contains(&lower.as_str()))
-        .map(|(_, number)| *number);
-    let number = || text.parse::<u8>().ok().filter(|number| (1..=24).contains(number));
-    named.or_else(number).ok_or_else(|| {
-        Problem::bad_request("`severity` is trace, debug, info, warn, error, fatal or a number from 1 to 24")
+fn check(asked: &Asked) -> Result<LogQuery, Problem> {
+    let owned = |parameter| asked.text(parameter).map(str::to_owned);
+    let (from, to) = asked.range(&FROM, &TO)?;
+    Ok(LogQuery {
+        from,
+        to,
+        machine: owned(&MACHINE),
+        source: owned(&SOURCE),
+        severity_min: asked.word(&SEVERITY).map(severity),
+        substring: owned(&Q),
+        case_insensitive: asked.flag(&I),
+        limit: asked.count(&LIMIT),
+        cursor: owned(&CURSOR),
+        order: match asked.word(&ORDER) {
+            Some("asc") => Order::OldestFirst,
+            _ => Order::NewestFirst,
+        },
+        ..LogQuery::default()
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_checked_one_by_one() {
-        let check = |change: fn(&mut LogParameters)| {
-            let mut parameters = LogParameters::default();
-            change(&mut parameters);
-            parameters.check(3_600_000_000_000).is_ok()
-        };
-        assert!(check(|p| p.from = Some("-15m".into())));
-        assert!(check(|p| p.severity = Some("WARN".into())));
-        assert!(check(|p| p.severity = Some("24".into())));
-        assert!(!check(|p| p.from = Some("soon".into())));
-        assert!(!check(|p| p.severity = Some("25".into())));
-        assert!(!check(|p| p.limit = Some(0)));
-        assert!(!check(|p| p.limit = Some(PAGE_ROWS_MAX + 1)));
-        assert!(!check(|p| p.order = Some("up".into())));
-    }
+/// One of [`SEVERITY_WORDS`] as a number.
+fn severity(word: &str) -> u8 {
+    let named = SEVERITY_NUMBERS.iter().find(|(name, _)| *name == word);
+    named.map_or_else(|| word.parse().unwrap_or(1), |(_, number)| *number)
 }

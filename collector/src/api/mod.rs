@@ -1,50 +1,65 @@
 //! The API: queries and health, over HTTP, on the loopback interface unless it is configured otherwise.
 //!
-//! | request | answer |
-//! | --- | --- |
-//! | `GET /api/v1/logs` | a page of log records |
-//! | `POST /api/v1/sql` | rows of one read-only statement |
-//! | `GET /api/v1/ledger` | what has become of every position of every stream |
-//! | `POST /api/v1/ledger/close` | an operator closes the streams of a dead machine |
-//! | `GET /health` | verdict, problems, counts that balance |
-//! | `GET /livez`, `GET /readyz` | for supervisors |
+//! `operations` lists what is answered; `GET /api/v1/openapi.json` and docs/api.md describe it, both made of that list.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `logs.rs`, `sql.rs`, `ledger.rs`, `status.rs` | the requests |
-//! | `rows.rs` | Arrow to JSON |
+//! | `operation.rs` | a request that is answered: handler and description in one declaration |
+//! | `parameters.rs` | parameters of a URL, checked and described by one table |
+//! | `described.rs` | JSON Schema of what is sent and taken |
+//! | `format.rs`, `rows.rs` | JSON, lines of JSON or CSV: which, and how Arrow becomes it |
 //! | `problem.rs` | errors as problem documents (RFC 9457) with stable codes |
 //! | `guard.rs` | who may ask |
+//! | `server.rs`, `compress.rs` | connections and their limits; compressed answers |
+//! | `logs.rs`, `sql.rs`, `ledger.rs`, `status.rs` | the requests |
 
+mod compress;
+pub(crate) mod described;
+mod format;
 mod guard;
 mod ledger;
 mod logs;
+mod operation;
+mod parameters;
 mod problem;
 mod rows;
+mod server;
 mod sql;
 mod status;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware;
-use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
 use edgelogger_common::auth::VerifyingKeys;
 use edgelogger_common::tls::FloorTime;
 use edgelogger_store::Store;
 use futures_util::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use server::{ApiError, ApiListener, ConnectionLimits};
 
 use crate::health::HealthReport;
 use crate::ledger::Ledger;
+use operation::{Document, Operation};
 
 /// The largest request: an SQL text of 64 KiB as JSON, twice.
 const REQUEST_BYTES_MAX: usize = 256 << 10;
+
+/// Everything that is answered.
+fn operations() -> Vec<Operation> {
+    vec![
+        logs::operation(),
+        sql::operation(),
+        ledger::operation(),
+        ledger::close_operation(),
+        status::health_operation(),
+        status::live_operation(),
+        status::ready_operation(),
+        operation::openapi(),
+    ]
+}
 
 /// Who knows how the collector is.
 pub trait HealthSource: Send + Sync {
@@ -70,69 +85,35 @@ pub struct ApiContext {
     pub query_timeout: Duration,
     /// Rows of an answer.
     pub query_rows_max: usize,
-}
-
-/// Why the API does not start.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address} for the API: {source}; stop what uses it, or choose another with --api-listen"
-)]
-pub struct ApiError {
-    address: SocketAddr,
-    source: io::Error,
-}
-
-/// The open port, before it serves.
-#[derive(Debug)]
-pub struct ApiListener {
-    listener: TcpListener,
-    address: SocketAddr,
+    /// What connections may take.
+    pub connection_limits: ConnectionLimits,
 }
 
 impl ApiListener {
-    /// Opens the port.
-    ///
-    /// # Errors
-    /// When the address can't be had.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ApiError> {
-        let bound = async {
-            let listener = TcpListener::bind(address).await?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
-        };
-        bound.await.map_err(|source| ApiError { address, source })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Serves until told to stop; requests that have begun are answered.
     pub async fn serve(self, context: Arc<ApiContext>, stop: CancellationToken) {
-        let served = axum::serve(self.listener, router(context))
-            .with_graceful_shutdown(async move { stop.cancelled().await })
-            .await;
-        if let Err(error) = served {
-            tracing::error!("the API ended: {error}");
-        }
+        let limits = context.connection_limits;
+        self.serve_router(router(&context), limits, stop).await;
     }
 }
 
-fn router(context: Arc<ApiContext>) -> Router {
-    let guarded = Router::new()
-        .route("/api/v1/logs", get(logs::logs))
-        .route("/api/v1/sql", post(sql::sql))
-        .route("/api/v1/ledger", get(ledger::ledger))
-        .route("/api/v1/ledger/close", post(ledger::close))
-        .route("/health", get(status::health))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&context), guard::check));
-    Router::new()
-        .route("/livez", get(status::live))
-        .route("/readyz", get(status::ready))
-        .merge(guarded)
+fn router(context: &Arc<ApiContext>) -> Router {
+    let operations = operations();
+    let document = operation::document(&operations, context.needs_token).to_string();
+    let (mut open, mut guarded) = (Router::new(), Router::new());
+    for operation in operations {
+        if operation.is_open() {
+            open = operation.route(context, open);
+        } else {
+            guarded = operation.route(context, guarded);
+        }
+    }
+    let guard = middleware::from_fn_with_state(Arc::clone(context), guard::check);
+    open.merge(guarded.route_layer(guard))
+        .method_not_allowed_fallback(status::method_not_allowed)
         .fallback(status::not_found)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .with_state(context)
+        .layer(Extension(Document(document.into())))
+        .layer(middleware::from_fn(compress::compress))
+        .with_state(Arc::clone(context))
 }

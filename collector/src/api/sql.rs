@@ -1,65 +1,97 @@
 //! `POST /api/v1/sql`: one read-only statement. The body is JSON: `{"query": "SELECT …"}`; the answer has `columns`,
-//! `rows` and `truncated`, or is one object a line when `Accept: application/x-ndjson` asks for that.
+//! `rows` and `truncated`, or is in another form when `format` or `Accept` asks for that.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use edgelogger_store::SqlLimits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::described::described;
+use super::format::{FORMAT, Format};
 use super::logs::sql_failed;
+use super::operation::{Answer, Operation, ROWS_PROBLEMS};
+use super::parameters::{Asked, Parameter};
 use super::problem::Problem;
 use super::{ApiContext, rows};
 
-const LINES: &str = "application/x-ndjson";
+described! {
+    /// The body of the request.
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct SqlRequest {
+        /// One SELECT or EXPLAIN.
+        query: String,
+    }
 
-/// The body of the request.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SqlRequest {
-    query: String,
+    /// Columns and rows.
+    #[derive(Debug, Serialize)]
+    struct SqlAnswer {
+        /// In the order of the values in `rows`.
+        columns: Vec<SqlColumn>,
+        /// One list for each row.
+        rows: Vec<Value>,
+        /// There was more.
+        truncated: bool,
+    }
+
+    /// One column.
+    #[derive(Debug, Serialize)]
+    struct SqlColumn {
+        /// Two columns may have the same.
+        name: String,
+        /// As Arrow writes it.
+        #[serde(rename = "type")]
+        data_type: String,
+    }
 }
 
-#[derive(Debug, Serialize)]
-struct SqlAnswer {
-    columns: Vec<SqlColumn>,
-    rows: Vec<Value>,
-    /// There was more.
-    truncated: bool,
+static PARAMETERS: &[&Parameter] = &[&FORMAT];
+
+/// `POST /api/v1/sql`.
+pub fn operation() -> Operation {
+    Operation::post::<SqlRequest, _, _>("/api/v1/sql", sql)
+        .about(
+            "sql",
+            "Rows of one read-only statement",
+            "Over the tables `logs` and `metrics`.",
+        )
+        .parameters(PARAMETERS)
+        .answers([
+            Answer::json::<SqlAnswer>("Columns and rows."),
+            Answer::lines("One object a line."),
+            Answer::csv("A table with a line of names."),
+        ])
+        .problems(ROWS_PROBLEMS)
 }
 
-#[derive(Debug, Serialize)]
-struct SqlColumn {
-    name: String,
-    #[serde(rename = "type")]
-    data_type: String,
-}
-
-/// The request.
-pub async fn sql(
+async fn sql(
     State(context): State<Arc<ApiContext>>,
+    Extension(asked): Extension<Asked>,
     headers: HeaderMap,
     request: Result<Json<SqlRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(request) = request.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let Json(request) = request?;
+    let format = Format::choose(&asked, &headers)?;
     let limits = SqlLimits {
         rows_max: context.query_rows_max,
         time_max: context.query_timeout,
         ..SqlLimits::default()
     };
     let result = context.store.sql(&request.query, limits).await?;
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .unwrap_or_default();
-    if accept.contains(LINES) {
-        let lines = rows::lines(&result.batches).map_err(sql_failed)?;
-        return Ok(([(header::CONTENT_TYPE, LINES)], lines).into_response());
+    let text = match format {
+        Format::Json => None,
+        Format::Lines => Some(rows::lines(&result.batches)),
+        Format::Csv => Some(rows::csv(&result.schema, &result.batches)),
+    };
+    if let Some(text) = text {
+        let text = text.map_err(sql_failed)?;
+        return Ok(([(header::CONTENT_TYPE, format.media_type())], text).into_response());
     }
     let column = |field: &Arc<arrow::datatypes::Field>| SqlColumn {
         name: field.name().clone(),

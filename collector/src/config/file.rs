@@ -218,6 +218,9 @@ impl Default for ConsoleTable {
 struct ApiTable {
     listen: SocketAddr,
     token: Located<bool>,
+    connections_max: Located<usize>,
+    header_timeout: Located<HumanDuration>,
+    tails_max: Located<usize>,
 }
 
 impl Default for ApiTable {
@@ -225,6 +228,9 @@ impl Default for ApiTable {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7480)),
             token: false.into(),
+            connections_max: 1_024.into(),
+            header_timeout: HumanDuration::from_secs(30).into(),
+            tails_max: 256.into(),
         }
     }
 }
@@ -351,7 +357,7 @@ impl FileConfig {
             store: self.store.check(&check)?,
             ledger: self.ledger.check(&check)?,
             console,
-            api: self.api.check(overrides),
+            api: self.api.check(&check, overrides)?,
             tls: self.tls.check(source, names)?,
             verifying_keys: self.tokens.verifying_keys.iter().map(from_file).collect(),
             telemetry: TelemetryConfig {
@@ -439,12 +445,18 @@ impl StoreTable {
 
 impl ApiTable {
     /// Off the loopback interface there is no way without a token.
-    fn check(&self, overrides: &Overrides) -> ApiConfig {
+    fn check(&self, check: &Check<'_>, overrides: &Overrides) -> Result<ApiConfig, ConfigError> {
         let listen = overrides.api_listen.unwrap_or(self.listen);
-        ApiConfig {
+        let seconds = HumanDuration::from_secs;
+        Ok(ApiConfig {
             listen,
             needs_token: *self.token || !listen.ip().is_loopback(),
-        }
+            connections_max: check.between(&self.connections_max, 1, 1_000_000)?,
+            header_timeout: check
+                .between(&self.header_timeout, seconds(1), seconds(3_600))?
+                .get(),
+            tails_max: check.between(&self.tails_max, 1, 100_000)?,
+        })
     }
 }
 

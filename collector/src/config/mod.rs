@@ -126,6 +126,12 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Does every request need a token for people?
     pub needs_token: bool,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// For the head of a request, and between two requests of a connection.
+    pub header_timeout: Duration,
+    /// Live tails at once.
+    pub tails_max: usize,
 }
 
 /// Certificates.

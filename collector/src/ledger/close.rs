@@ -1,6 +1,7 @@
 //! An operator closes the streams of a dead machine: what of them has not arrived is not waited for any more. Said through
 //! the commit log, so that it is applied once and survives; what arrives after all is stored.
 
+use crate::api::described::{Components, Described, Member, described, object};
 use bytes::Bytes;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{self, LogEntry, log_entry};
@@ -55,19 +56,21 @@ pub enum CloseError {
     Log(String),
 }
 
-/// One stream that is closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ClosedStream {
-    /// Its source.
-    pub source: String,
-    /// Its id.
-    pub stream_id: String,
-    /// Where it ends now.
-    pub size: u64,
-    /// What its positions count.
-    pub unit: &'static str,
-    /// Positions that have not arrived.
-    pub lost: u64,
+described! {
+    /// One stream that is closed.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct ClosedStream {
+        /// Its source.
+        pub source: String,
+        /// Its id.
+        pub stream_id: String,
+        /// Where it ends now.
+        pub size: u64,
+        /// What its positions count.
+        pub unit: &'static str,
+        /// Positions that have not arrived.
+        pub lost: u64,
+    }
 }
 
 /// What is closed.
@@ -85,6 +88,31 @@ pub struct ClosePlan {
     pub declared: String,
     #[serde(skip)]
     entries: Vec<LogEntry>,
+}
+
+impl Described for ClosePlan {
+    fn schema(components: &mut Components) -> serde_json::Value {
+        components.named("ClosePlan", |components| {
+            let mut member = |name, about: &str, schema: fn(&mut Components) -> serde_json::Value| Member {
+                name,
+                about: about.to_owned(),
+                is_optional: false,
+                schema: schema(components),
+            };
+            let members = vec![
+                member("machine", "Whose streams.", String::schema),
+                member("streams", "Which.", Vec::<ClosedStream>::schema),
+                member(
+                    "lost",
+                    "Positions of all of them that have not arrived.",
+                    u64::schema,
+                ),
+                member("dry_run", "Nothing was done, only looked at.", bool::schema),
+                member("declared", "When, RFC 3339.", String::schema),
+            ];
+            object("What is closed.", members)
+        })
+    }
 }
 
 impl Ledger {

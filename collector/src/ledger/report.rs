@@ -1,5 +1,6 @@
 //! What the ledger says, as it is sent.
 
+use crate::api::described::{Components, Described, described};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -33,46 +34,56 @@ impl State {
     }
 }
 
-/// Positions of one state, one behind the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Span {
-    /// First position.
-    pub start: u64,
-    /// Behind the last position.
-    pub end: u64,
-    /// What has become of them.
-    pub state: State,
-    /// Why, where they are dropped, dead-lettered or lost: a word, or the code of an error.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// In the words of whoever declared it here: an operator, the collector.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// When that was, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub declared: Option<String>,
-    /// Records that they stood for; absent where nobody knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub records: Option<u64>,
+impl Described for State {
+    fn schema(_: &mut Components) -> serde_json::Value {
+        serde_json::json!({ "type": "string", "enum": Self::value_variants() })
+    }
 }
 
-/// Positions by state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// See [`State`].
-    pub stored: u64,
-    /// See [`State`].
-    pub durable: u64,
-    /// See [`State`].
-    pub pending: u64,
-    /// See [`State`].
-    pub unknown: u64,
-    /// See [`State`].
-    pub dropped: u64,
-    /// See [`State`].
-    pub dead_lettered: u64,
-    /// See [`State`].
-    pub lost: u64,
+described! {
+    /// Positions of one state, one behind the other.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct Span {
+        /// First position.
+        pub start: u64,
+        /// Behind the last position.
+        pub end: u64,
+        /// What has become of them.
+        pub state: State,
+        /// Why, where they are dropped, dead-lettered or lost: a word, or the code of an error.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub reason: Option<String>,
+        /// In the words of whoever declared it here: an operator, the collector.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub note: Option<String>,
+        /// When that was, RFC 3339.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub declared: Option<String>,
+        /// Records that they stood for; absent where nobody knows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub records: Option<u64>,
+    }
+}
+
+described! {
+    /// Positions by state.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+    pub struct Totals {
+        /// See [`State`].
+        pub stored: u64,
+        /// See [`State`].
+        pub durable: u64,
+        /// See [`State`].
+        pub pending: u64,
+        /// See [`State`].
+        pub unknown: u64,
+        /// See [`State`].
+        pub dropped: u64,
+        /// See [`State`].
+        pub dead_lettered: u64,
+        /// See [`State`].
+        pub lost: u64,
+    }
 }
 
 impl Totals {
@@ -116,78 +127,84 @@ impl Totals {
     }
 }
 
-/// The end of a stream as its agent declared it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EndReport {
-    /// No position at or above it exists.
-    pub size: u64,
-    /// `size` is exact; otherwise it is at least that.
-    pub exact: bool,
-    /// Why it ended.
-    pub reason: String,
+described! {
+    /// The end of a stream as its agent declared it.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct EndReport {
+        /// No position at or above it exists.
+        pub size: u64,
+        /// `size` is exact; otherwise it is at least that.
+        pub exact: bool,
+        /// Why it ended.
+        pub reason: String,
+    }
 }
 
-/// One stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StreamReport {
-    /// Whose.
-    pub machine: String,
-    /// A path, `journald`, `host`.
-    pub source: String,
-    /// 32 hexadecimal digits.
-    pub stream_id: String,
-    /// Which stream of this source, by the time it was opened; the first is 1.
-    pub generation: u32,
-    /// `file`, `journald`, …
-    pub kind: String,
-    /// What positions count: `bytes` or `records`.
-    pub unit: &'static str,
-    /// When its agent opened it, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub opened: Option<String>,
-    /// When something of it last came in, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_received: Option<String>,
-    /// First position.
-    pub start: u64,
-    /// Every position below is stored, dropped or lost.
-    pub stored_upto: u64,
-    /// Behind the last position that anybody has told of.
-    pub size: u64,
-    /// Its end, once it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub end: Option<EndReport>,
-    /// Is its agent connected?
-    pub connected: bool,
-    /// Since when what is `unknown` is so, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unknown_since: Option<String>,
-    /// Positions by state: together they are everything from `start` to `size`.
-    pub positions: Totals,
-    /// While something is missing: seconds since its agent first saw the oldest of it, or since something last came in
-    /// where no agent said so.
-    pub lag_s: u64,
-    /// Rows stored.
-    pub rows: u64,
-    /// Every range that is not stored, ascending.
-    pub gaps: Vec<Span>,
-    /// Positions of further such ranges. Those that the store only summed are among `stored` in `positions`.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub gaps_untold: u64,
-    /// What the source held, where that was asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub checks: Vec<CheckReport>,
+described! {
+    /// One stream.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct StreamReport {
+        /// Whose.
+        pub machine: String,
+        /// A path, `journald`, `host`.
+        pub source: String,
+        /// 32 hexadecimal digits.
+        pub stream_id: String,
+        /// Which stream of this source, by the time it was opened; the first is 1.
+        pub generation: u32,
+        /// `file`, `journald`, …
+        pub kind: String,
+        /// What positions count: `bytes` or `records`.
+        pub unit: &'static str,
+        /// When its agent opened it, RFC 3339.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub opened: Option<String>,
+        /// When something of it last came in, RFC 3339.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub last_received: Option<String>,
+        /// First position.
+        pub start: u64,
+        /// Every position below is stored, dropped or lost.
+        pub stored_upto: u64,
+        /// Behind the last position that anybody has told of.
+        pub size: u64,
+        /// Its end, once it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub end: Option<EndReport>,
+        /// Is its agent connected?
+        pub connected: bool,
+        /// Since when what is `unknown` is so, RFC 3339.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub unknown_since: Option<String>,
+        /// Positions by state: together they are everything from `start` to `size`.
+        pub positions: Totals,
+        /// While something is missing: seconds since its agent first saw the oldest of it, or since something last came in
+        /// where no agent said so.
+        pub lag_s: u64,
+        /// Rows stored.
+        pub rows: u64,
+        /// Every range that is not stored, ascending.
+        pub gaps: Vec<Span>,
+        /// Positions of further such ranges. Those that the store only summed are among `stored` in `positions`.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub gaps_untold: u64,
+        /// What the source held, where that was asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub checks: Vec<CheckReport>,
+    }
 }
 
-/// The source bytes of a range, as its agent read them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CheckReport {
-    /// First position.
-    pub start: u64,
-    /// Behind the last position.
-    pub end: u64,
-    /// Of all its bytes.
-    pub crc32c: u32,
+described! {
+    /// The source bytes of a range, as its agent read them.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct CheckReport {
+        /// First position.
+        pub start: u64,
+        /// Behind the last position.
+        pub end: u64,
+        /// Of all its bytes.
+        pub crc32c: u32,
+    }
 }
 
 #[expect(
@@ -198,78 +215,86 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// The answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct LedgerReport {
-    /// By machine, source and age.
-    pub streams: Vec<StreamReport>,
-    /// Streams that were asked for, also those beyond the limit.
-    pub count: u64,
-    /// Positions of all of them. Bytes and records are added as they are.
-    pub positions: Totals,
-    /// Streams that are closed, whole and old, and known by day only; they are not among `count`.
-    pub folded_streams: u64,
-    /// What there was of those, by day, machine and source, where that was asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub summaries: Vec<SummaryReport>,
-    /// Days of which the summaries can't be read, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unreadable: Vec<String>,
-    /// Entries of the commit log that never came to the store, oldest first. What is known to have been in them is also
-    /// said of its streams.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub log_gaps: Vec<LogGapReport>,
+described! {
+    /// The answer.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+    pub struct LedgerReport {
+        /// By machine, source and age.
+        pub streams: Vec<StreamReport>,
+        /// Streams that were asked for, also those beyond the limit.
+        pub count: u64,
+        /// Positions of all of them. Bytes and records are added as they are.
+        pub positions: Totals,
+        /// Streams that are closed, whole and old, and known by day only; they are not among `count`.
+        pub folded_streams: u64,
+        /// What there was of those, by day, machine and source, where that was asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub summaries: Vec<SummaryReport>,
+        /// Days of which the summaries can't be read, and why.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub unreadable: Vec<String>,
+        /// Entries of the commit log that never came to the store, oldest first. What is known to have been in them is also
+        /// said of its streams.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub log_gaps: Vec<LogGapReport>,
+    }
 }
 
-/// The folded streams of one source on one day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SummaryReport {
-    /// When the last of them came in: the day, UTC.
-    pub day: String,
-    /// Whose.
-    pub machine: String,
-    /// A path, `journald`, `host`.
-    pub source: String,
-    /// Their number.
-    pub streams: u64,
-    /// What positions count: `bytes` or `records`.
-    pub unit: &'static str,
-    /// Positions stored.
-    pub stored: u64,
-    /// Rows stored.
-    pub rows: u64,
-    /// What was dropped or lost, by reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gaps: Vec<GapTotal>,
+described! {
+    /// The folded streams of one source on one day.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct SummaryReport {
+        /// When the last of them came in: the day, UTC.
+        pub day: String,
+        /// Whose.
+        pub machine: String,
+        /// A path, `journald`, `host`.
+        pub source: String,
+        /// Their number.
+        pub streams: u64,
+        /// What positions count: `bytes` or `records`.
+        pub unit: &'static str,
+        /// Positions stored.
+        pub stored: u64,
+        /// Rows stored.
+        pub rows: u64,
+        /// What was dropped or lost, by reason.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub gaps: Vec<GapTotal>,
+    }
 }
 
-/// Positions that are no rows, for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GapTotal {
-    /// Dropped or lost.
-    pub state: State,
-    /// Why.
-    pub reason: String,
-    /// How many.
-    pub positions: u64,
+described! {
+    /// Positions that are no rows, for one reason.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct GapTotal {
+        /// Dropped or lost.
+        pub state: State,
+        /// Why.
+        pub reason: String,
+        /// How many.
+        pub positions: u64,
+    }
 }
 
-/// Entries of the commit log that never came to the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogGapReport {
-    /// First sequence.
-    pub start: u64,
-    /// Behind the last sequence.
-    pub end: u64,
-    /// What became of them: lost, dropped, or dead-lettered.
-    pub state: State,
-    /// When the store met this, RFC 3339.
-    pub noted: String,
-    /// What happened.
-    pub what: String,
-    /// Records in them; absent where nobody knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub records: Option<u64>,
+described! {
+    /// Entries of the commit log that never came to the store.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct LogGapReport {
+        /// First sequence.
+        pub start: u64,
+        /// Behind the last sequence.
+        pub end: u64,
+        /// What became of them: lost, dropped, or dead-lettered.
+        pub state: State,
+        /// When the store met this, RFC 3339.
+        pub noted: String,
+        /// What happened.
+        pub what: String,
+        /// Records in them; absent where nobody knows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub records: Option<u64>,
+    }
 }
 
 #[cfg(test)]

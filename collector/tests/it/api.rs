@@ -5,7 +5,10 @@ use std::time::Duration;
 use edgelogger_common::auth::Audience;
 use edgelogger_proto::v1::frame::Body;
 
-use crate::client::{Fixture, answer, batch_of, client, lines};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::{Fixture, PATIENCE, answer, batch_of, client, lines, wait_for};
 
 async fn with_lines(count: usize) -> Fixture {
     let fixture = Fixture::start().await;
@@ -91,6 +94,105 @@ async fn what_makes_no_sense_is_answered_with_a_problem() {
 }
 
 #[tokio::test]
+async fn an_unknown_parameter_is_answered_with_the_right_one_and_a_wrong_method_with_what_is_allowed() {
+    let fixture = Fixture::start().await;
+    let (status, problem) = fixture.get("/api/v1/logs?machne=a").await;
+    assert_eq!(
+        (status, problem["detail"].as_str()),
+        (400, Some("unknown parameter `machne`; did you mean `machine`?"))
+    );
+    let (status, problem) = fixture.get("/api/v1/logs?from=now&to=-1h").await;
+    assert_eq!((status, &problem["code"]), (422, &"E0504".into()), "{problem}");
+    let (status, problem) = fixture.get("/livez?x=1").await;
+    assert_eq!(status, 400, "{problem}");
+    let url = format!("http://{}/api/v1/logs", fixture.collector.api_addr);
+    let answer = client().delete(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 405);
+    assert_eq!(answer.headers()["allow"], "GET,HEAD");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn the_description_names_every_parameter_with_its_bounds_and_every_answer() {
+    let fixture = Fixture::start().await;
+    let (status, document) = fixture.get("/api/v1/openapi.json").await;
+    assert_eq!((status, &document["openapi"]), (200, &"3.1.0".into()));
+    let logs = &document["paths"]["/api/v1/logs"]["get"];
+    let limit = logs["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == "limit")
+        .unwrap();
+    assert_eq!(limit["schema"]["default"], 100, "{limit}");
+    let problem = &logs["responses"]["400"]["content"]["application/problem+json"]["schema"]["$ref"];
+    assert_eq!(problem, "#/components/schemas/ProblemDocument");
+    assert!(document["components"]["schemas"]["ProblemDocument"]["properties"]["code"].is_object());
+    // Every reference leads somewhere.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_whoever_can_read_it() {
+    let fixture = with_lines(500).await;
+    let url = format!("http://{}/api/v1/logs?limit=500", fixture.collector.api_addr);
+    let plain = client().get(&url).send().await.unwrap().bytes().await.unwrap();
+    for coding in ["zstd", "gzip"] {
+        let answer = client()
+            .get(&url)
+            .header("accept-encoding", coding)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.headers()["content-encoding"], coding);
+        let bytes = answer.bytes().await.unwrap();
+        assert!(
+            bytes.len() * 4 < plain.len(),
+            "{} of {}",
+            bytes.len(),
+            plain.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn too_many_connections_are_told_so() {
+    let fixture = Fixture::start_with(|config| config.api.connections_max = 2).await;
+    let held = [
+        TcpStream::connect(fixture.collector.api_addr).await.unwrap(),
+        TcpStream::connect(fixture.collector.api_addr).await.unwrap(),
+    ];
+    let request = || client().get(format!("http://{}/livez", fixture.collector.api_addr));
+    wait_for(async || {
+        let (status, problem) = answer(request()).await;
+        (status == 503 && problem["code"] == "E0509")
+            .then_some(())
+            .ok_or(problem.to_string())
+    })
+    .await;
+    drop(held);
+    wait_for(async || {
+        let (status, said) = answer(request()).await;
+        (status == 200).then_some(()).ok_or(said.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_sends_no_request_is_disconnected() {
+    let fixture = Fixture::start_with(|config| config.api.header_timeout = Duration::from_millis(200)).await;
+    let mut socket = TcpStream::connect(fixture.collector.api_addr).await.unwrap();
+    socket.write_all(b"GET /livez HTT").await.unwrap();
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut said)).await;
+    assert!(ended.is_ok(), "still open after {PATIENCE:?}");
+}
+
+#[tokio::test]
 async fn sql_answers_in_columns_and_rows_and_changes_nothing() {
     let fixture = with_lines(5).await;
     let (status, result) = fixture.sql("SELECT count(*) AS n, count(*) + 1 FROM logs").await;
@@ -133,6 +235,19 @@ async fn sql_answers_line_by_line_when_asked_to() {
     let text = request.send().await.unwrap().text().await.unwrap();
     assert_eq!(text.lines().count(), 3);
     assert_eq!(text.lines().next(), Some(r#"{"position":0}"#));
+    let request = client()
+        .post(format!("http://{}/api/v1/sql?format=csv", fixture.collector.api_addr))
+        .json(&serde_json::json!({ "query": "SELECT position, 'a\"b' AS text, labels FROM logs ORDER BY 1 LIMIT 1" }));
+    let text = request.send().await.unwrap().text().await.unwrap();
+    assert_eq!(
+        text,
+        "position,text,labels\r\n0,\"a\"\"b\",\"{\"\"site\"\":\"\"berlin\"\"}\"\r\n"
+    );
+    let request = client()
+        .post(format!("http://{}/api/v1/sql", fixture.collector.api_addr))
+        .header("accept", "text/html")
+        .json(&serde_json::json!({ "query": "SELECT 1" }));
+    assert_eq!(answer(request).await.0, 406);
 }
 
 #[tokio::test]
