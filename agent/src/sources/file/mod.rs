@@ -94,12 +94,15 @@ mod status;
 mod tests;
 mod watch;
 
+pub(crate) use archive::{Archive, Format};
 pub use config::{FileSourceConfig, LINE_BYTES_MAX_DEFAULT, LINE_BYTES_MAX_LIMIT, Start};
 pub use error::{FileSourceError, Unreadable};
 pub use rescue::RESCUE_PATIENCE;
+
+pub(crate) use identity::{is_archive_name, is_rotated_name};
 pub use rewind::{RewindError, RewindPoint, rewind_point};
 pub use skip::SkipReason;
 pub use source::FileSource;
 pub use stat::FileKind;
-pub use status::{FileSourceStatus, FileSourceTotals, FileState, FileStatus};
+pub use status::{AdoptionWait, FileSourceStatus, FileSourceTotals, FileState, FileStatus};
 pub use watch::Waker;
