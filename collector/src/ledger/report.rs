@@ -115,7 +115,7 @@ impl Totals {
         *counter = counter.saturating_add(positions);
     }
 
-    pub(super) fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         for state in State::value_variants() {
             self.add(*state, other.of(*state));
         }

@@ -26,14 +26,18 @@ use crate::entry::{self, EntryTools};
 use crate::error::{QueryError, StoreError};
 use crate::flush::{Frozen, hex, write_files, write_new_manifest};
 use crate::fold::{self, FoldIndex, Folded, Folding, Summary, Written};
+use crate::latest::{Latest, LatestPage, MetricName};
 use crate::live_file::LiveFile;
 use crate::log_gap::{self, LogGap, LogGapKind};
 use crate::manifest::{self, Found, Manifest};
 use crate::options::StoreOptions;
-use crate::query::{Engine, LogPage, LogQuery, SqlLimits, SqlResult};
+use crate::query::{
+    Engine, LiveTable, LogPage, LogQuery, RangeQuery, RangeResult, SqlQuery, SqlResult, TableInfo,
+};
 use crate::recent::Generation;
 use crate::rows::RowTools;
 use crate::schema::Table;
+use crate::series::SeriesFilter;
 use crate::snapshot::{Snapshot, Visible};
 use crate::store::{Answer, Store, StoreStatus};
 use crate::streams::{StreamState, Streams};
@@ -82,6 +86,7 @@ pub struct EmbeddedStore {
     stopped: Option<Arc<StoreError>>,
     problems: Mutex<Problems>,
     engine: Engine,
+    latest: Arc<Latest>,
     _lock: DiskLock,
 }
 
@@ -228,6 +233,7 @@ impl EmbeddedStore {
             stopped,
             problems: Mutex::new(problems),
             engine: Engine::start(&options)?,
+            latest: Arc::new(Latest::new(options.latest_series_max)),
             _lock: lock,
             options,
         }))
@@ -278,6 +284,11 @@ impl EmbeddedStore {
         }
         let Writer { streams, tools, .. } = &mut *writer;
         let outcome = entry::read(sequence, entry, streams, tools)?;
+        for (table, rows) in &outcome.rows {
+            if *table == Table::Metrics {
+                self.latest.note(&rows.batch);
+            }
+        }
         let mut visible = self.visible.lock();
         for (table, rows) in outcome.rows {
             visible.active.push(table, rows);
@@ -562,6 +573,20 @@ impl EmbeddedStore {
         LiveFile::new(entry, &self.files_dir, Arc::clone(&self.options.disk))
     }
 
+    /// Reads the newest samples of what is stored, so that [`Store::latest`] knows them. Once, after it was opened; until
+    /// then answers say that they are not complete.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub async fn fill_latest(&self) -> Result<(), QueryError> {
+        self.engine.fill(self.snapshot(), Arc::clone(&self.latest)).await
+    }
+
+    /// Adds a table that is not stored here. One of the same name is replaced.
+    pub fn add_table(&self, table: Arc<dyn LiveTable>) {
+        self.engine.add(table);
+    }
+
     /// All rows at this moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.visible.lock().snapshot()
@@ -599,6 +624,7 @@ impl EmbeddedStore {
             durable_cursor: self.durable_cursor(),
             streams: published.streams.load(Ordering::Relaxed),
             duplicates: published.duplicates.load(Ordering::Relaxed),
+            queries_running: self.engine.running() as u64,
             ..StoreStatus::default()
         };
         for table in Table::ALL {
@@ -639,8 +665,30 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn sql<'a>(&'a self, query: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult> {
-        Box::pin(self.engine.sql(self.snapshot(), query.to_owned(), limits))
+    fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult> {
+        Box::pin(self.engine.sql(self.snapshot(), query))
+    }
+
+    fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult> {
+        Box::pin(self.engine.range(self.snapshot(), query))
+    }
+
+    fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError> {
+        filter.check()?;
+        Ok(self.latest.page(filter, since_ns, limit))
+    }
+
+    fn metric_names(
+        &self,
+        filter: &SeriesFilter,
+        since_ns: i64,
+    ) -> Result<(Vec<MetricName>, bool), QueryError> {
+        filter.check()?;
+        Ok(self.latest.names(filter, since_ns))
+    }
+
+    fn tables(&self) -> Vec<TableInfo> {
+        self.engine.tables()
     }
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {

@@ -16,6 +16,7 @@
 //! | [`order`], [`gather`] | the order of rows in a file, and picking them out of many batches |
 //! | [`parquet_file`] | writing one file |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
+//! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`snapshot`] | what one query sees |
 //! | [`query`] | SQL and log search over a snapshot |
 //!
@@ -39,6 +40,7 @@ mod error;
 mod flush;
 mod fold;
 mod gather;
+mod latest;
 mod live_file;
 mod log_gap;
 mod manifest;
@@ -50,6 +52,7 @@ pub mod query;
 mod recent;
 mod rows;
 pub mod schema;
+mod series;
 mod snapshot;
 mod store;
 mod streams;
@@ -60,10 +63,12 @@ mod write_off;
 pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
+pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
 pub use schema::Table;
+pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};
 pub use store::{Answer, Store, StoreStatus};
 pub use streams::{CHECK_SPAN, ContentCheck, GAPS_MAX, Gap, ReceiptTotal, StreamEndState, StreamState};
 pub use write_off::{WHY_BYTES_MAX, WriteOff, WriteOffReason};
