@@ -5,6 +5,7 @@ mod concurrent;
 mod crash;
 mod folding;
 mod measure;
+mod merging;
 mod model;
 mod paging;
 mod rows;
