@@ -9,12 +9,14 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`embedded`] | the store: open, apply, flush |
+//! | [`embedded`] | the store: open, apply, flush, maintain |
 //! | [`rows`] | columns of a block to Arrow columns, without a string per row |
 //! | [`streams`] | which positions of which stream are applied; what was declared lost |
 //! | [`recent`] | rows that are not in a file yet |
 //! | [`order`], [`gather`] | the order of rows in a file, and picking them out of many batches |
 //! | [`parquet_file`] | writing one file |
+//! | [`parquet_read`] | reading one, batch by batch, outside of queries |
+//! | [`compact`] | merging small files |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`snapshot`] | what one query sees |
@@ -34,6 +36,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod applied;
+mod compact;
 mod embedded;
 mod entry;
 mod error;
@@ -47,6 +50,7 @@ mod manifest;
 mod options;
 mod order;
 mod parquet_file;
+mod parquet_read;
 mod partition;
 pub mod query;
 mod recent;
@@ -60,7 +64,7 @@ mod streams;
 mod tests;
 mod write_off;
 
-pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
+pub use embedded::{Applied, EmbeddedStore, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
 pub use latest::{LatestPage, LatestSample, MetricName};

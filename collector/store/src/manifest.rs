@@ -78,6 +78,9 @@ pub struct FileEntry {
     pub rows: u64,
     /// Its length.
     pub bytes: u64,
+    /// CRC32C of all of it. Files of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc32c: Option<u32>,
     /// First and last `time`, ns.
     pub time: (i64, i64),
     /// First and last `received_time`, ns.

@@ -6,6 +6,8 @@ mod crash;
 mod folding;
 mod measure;
 mod metrics;
+
+mod merging;
 mod model;
 mod paging;
 mod rows;
