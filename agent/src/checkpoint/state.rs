@@ -1,6 +1,7 @@
 //! The state in memory and how a record changes it. No disk, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use edgelogger_common::range_set::RangeSet;
@@ -352,6 +353,30 @@ impl State {
 
     pub fn acked_upto(&self, id: &StreamId) -> Option<u64> {
         self.streams.get(id).map(|stream| stream.progress.upto)
+    }
+}
+
+impl StreamState {
+    /// As if these ranges were acknowledged too.
+    #[must_use]
+    pub fn with(mut self, ranges: &[(Range<u64>, Resume)]) -> Self {
+        let mut progress = Progress {
+            upto: self.acked_upto,
+            resume: self.resume,
+            above: self
+                .above
+                .into_iter()
+                .map(|(range, resume)| (range.start, (range.end, resume)))
+                .collect(),
+        };
+        for (range, resume) in ranges {
+            progress.ack(range.start, range.end, resume);
+            // As in `Stream::state`.
+            let _ = self.acked.insert(range.clone());
+        }
+        (self.acked_upto, self.above) = (progress.upto, progress.above().collect());
+        self.resume = progress.resume;
+        self
     }
 }
 

@@ -136,7 +136,7 @@ pub enum Command {
     /// Compare files with what the collector says it has of them
     #[command(before_help = AUDIT_EXAMPLES, before_long_help = AUDIT_EXAMPLES, after_help = EXIT_CODES)]
     Audit(AuditArguments),
-    /// Look at what waits on disk: measurements that the collector has not acknowledged
+    /// Look at what waits on disk: what can't be read again and the collector has not acknowledged
     #[command(subcommand, before_help = SPOOL_EXAMPLES, before_long_help = SPOOL_EXAMPLES, after_help = EXIT_CODES)]
     Spool(SpoolCommand),
     /// Have files sent again that a collector has lost
