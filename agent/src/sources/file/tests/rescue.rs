@@ -248,7 +248,12 @@ impl Machine {
         process.disk.work();
         process.collect();
         let gone = process.spool.gone_streams();
-        while process.keep_one_gone(&gone, Duration::MAX) {}
+        while process.spool.room(GONE_BYTES_MAX) == Room::Yes && process.keep_one_gone(&gone, Duration::MAX) {
+        }
+        while let Some((since, collected)) = process.batcher.take_gone(&gone, Duration::MAX, GONE_BYTES_MAX) {
+            let held = process.hold(collected, since);
+            process.spool.lose_files(held);
+        }
         for close in process.batcher.take_ends() {
             let _ = process.spool.end(close);
         }
@@ -624,6 +629,32 @@ fn what_does_not_fit_is_declared_as_without_a_spool() {
         "all else is stored"
     );
     assert_eq!(machine.ends(), [(StreamEndReason::HoldExpired, size, false)]);
+}
+
+#[test]
+fn what_a_full_spool_can_not_take_at_the_stop_is_declared() {
+    let mut machine = Machine::new();
+    machine.spool.bytes_max = Some(ByteSize::mib(1));
+    machine.line_is_up = false;
+    machine.start();
+    machine.append("a.log", 100_000);
+    machine.settle();
+    machine.remove("a.log");
+    machine.pass(Duration::from_secs(3));
+    machine.pass(Duration::from_secs(3));
+    machine.stop();
+    machine.start();
+    machine.deliver_all();
+    let lost: u64 = machine.receipts().iter().map(|(start, end, _)| end - start).sum();
+    let is_rotated = |(_, _, reason): &(u64, u64, ReceiptReason)| *reason == ReceiptReason::Rotated;
+    assert!(
+        lost > 0 && machine.receipts().iter().all(is_rotated),
+        "{:?}",
+        machine.receipts()
+    );
+    let stored = machine.stored.values().next().unwrap();
+    assert_eq!(stored.rows.len() as u64 * 48 + lost, 100_000 * 48);
+    assert_eq!(machine.ends(), [(StreamEndReason::Deleted, 100_000 * 48, false)]);
 }
 
 #[test]
