@@ -300,6 +300,7 @@ fn open_log_and_store(
         flush_rows: config.store.flush_rows,
         flush_age: config.store.flush_age,
         detail: config.ledger.detail,
+        retention: config.store.retention,
         compression_level: config.store.compression_level,
         batch_limits: LOGGED_BATCH_LIMITS,
         query_memory_bytes: config.store.query_memory_bytes,

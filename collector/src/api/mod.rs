@@ -22,7 +22,7 @@ mod logs;
 mod operation;
 mod parameters;
 mod problem;
-mod rows;
+pub(crate) mod rows;
 mod server;
 mod sql;
 mod status;

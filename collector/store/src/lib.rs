@@ -17,7 +17,9 @@
 //! | [`parquet_file`] | writing one file |
 //! | [`parquet_read`] | reading one, batch by batch, outside of queries |
 //! | [`compact`] | merging small files |
+//! | [`retention`], [`gone`] | which files go; what was in them |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
+//! | [`inspect`] | the files of a store that no process has open |
 //! | [`snapshot`] | what one query sees |
 //! | [`query`] | SQL and log search over a snapshot |
 //!
@@ -42,6 +44,8 @@ mod error;
 mod flush;
 mod fold;
 mod gather;
+mod gone;
+mod inspect;
 mod live_file;
 mod log_gap;
 mod manifest;
@@ -52,6 +56,7 @@ mod parquet_read;
 mod partition;
 pub mod query;
 mod recent;
+mod retention;
 mod rows;
 pub mod schema;
 mod snapshot;
@@ -61,12 +66,14 @@ mod streams;
 mod tests;
 mod write_off;
 
-pub use embedded::{Applied, EmbeddedStore, Flushed, Merged, Missed};
+pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::Summary;
+pub use inspect::{FileListing, RowsQuery, StoreFiles};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
+pub use retention::{Retention, TableRetention};
 pub use schema::Table;
 pub use store::{Answer, Store, StoreStatus};
 pub use streams::{CHECK_SPAN, ContentCheck, GAPS_MAX, Gap, ReceiptTotal, StreamEndState, StreamState};

@@ -150,9 +150,9 @@ impl EmbeddedStore {
 
     /// Writes the manifest once more where files wait only for that, so that their space comes back though nothing is
     /// flushed.
-    fn let_go(&self) -> Result<(), StoreError> {
+    pub(super) fn let_go(&self) -> Result<(), StoreError> {
         let mut flushing = self.flushing.lock();
-        if flushing.frozen.is_some() || !flushing.leaving.wait() {
+        if !flushing.leaving.wait() {
             return Ok(());
         }
         let files = Arc::clone(&self.visible.lock().files);
@@ -163,7 +163,7 @@ impl EmbeddedStore {
     }
 
     /// The manifest before has the same cursor as the one in force.
-    fn held_cursor_is_durable(&self) {
+    pub(super) fn held_cursor_is_durable(&self) {
         use std::sync::atomic::Ordering;
         self.held_cursor.store(self.durable_cursor(), Ordering::Release);
     }

@@ -6,12 +6,13 @@
 //! | `apply.rs` | entries in |
 //! | `write.rs` | a flush: rows to files, one manifest |
 //! | `maintain.rs` | files in the place of others: merging |
+//! | `expire.rs` | files that are kept no longer |
 //! | `leaving.rs` | when files go that no manifest names any more |
 //! | `status.rs` | what the store says of itself |
 //!
 //! | lock | guards | held for |
 //! | --- | --- | --- |
-//! | `maintaining` | which files are merged | one merge |
+//! | `maintaining` | which files are merged or dropped | one merge, one look at what is due |
 //! | `flushing` | the generation being written, and the manifest | one flush; of a merge only its manifest |
 //! | `writer` | cursor, streams, and the order of entries | one `apply` |
 //! | `visible` | what queries see | moments |
@@ -21,6 +22,7 @@
 //! them needs while it reads and writes.
 
 mod apply;
+mod expire;
 mod leaving;
 mod maintain;
 mod open;
@@ -50,13 +52,14 @@ use crate::snapshot::{Snapshot, Visible};
 use crate::store::{Answer, Store, StoreStatus};
 use crate::streams::{StreamState, Streams};
 
+pub use expire::Expired;
 use leaving::LeavingFiles;
 pub use maintain::Merged;
 
 /// Where Parquet files lie in the store's directory.
-const FILES_DIR: &str = "files";
+pub(crate) const FILES_DIR: &str = "files";
 /// The file whose lock says that a process has the store open.
-const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
 
 /// What one entry came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -161,6 +164,7 @@ struct Problems {
     opening: Vec<String>,
     flush: Option<String>,
     merge: Option<String>,
+    retention: Option<String>,
     last_flush_ns: Option<i64>,
 }
 

@@ -52,6 +52,7 @@ impl EmbeddedStore {
                 .iter()
                 .chain(&problems.flush)
                 .chain(&problems.merge)
+                .chain(&problems.retention)
                 .cloned(),
         );
         status.last_flush_ns = problems.last_flush_ns;

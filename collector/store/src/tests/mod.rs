@@ -3,6 +3,7 @@
 mod common;
 mod concurrent;
 mod crash;
+mod expiring;
 mod folding;
 mod measure;
 mod merging;
