@@ -133,6 +133,7 @@ impl Stages {
         let data = DataDir::new(&config.data_dir);
         data.create()?;
         let lock = data.lock()?;
+        data.check_version()?;
         let time = Arc::new(FloorTime::new(Arc::clone(&config.clock)));
         let certificate = Certificate::prepare(&config, Arc::clone(&time))?;
         let keys = Keys::prepare(&config)?;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::described::described;
 use super::format::{FORMAT, Format};
-use super::logs::sql_failed;
+use super::logs::{incomplete, sql_failed};
 use super::operation::{Answer, Operation, ROWS_PROBLEMS};
 use super::parameters::{Asked, Parameter};
 use super::problem::Problem;
@@ -38,6 +38,9 @@ described! {
         rows: Vec<Value>,
         /// There was more.
         truncated: bool,
+        /// Files of the store that can't be used: their rows are not in the answer.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        incomplete: Vec<String>,
     }
 
     /// One column.
@@ -91,7 +94,8 @@ async fn sql(
     };
     if let Some(text) = text {
         let text = text.map_err(sql_failed)?;
-        return Ok(([(header::CONTENT_TYPE, format.media_type())], text).into_response());
+        let answer = ([(header::CONTENT_TYPE, format.media_type())], text);
+        return Ok((incomplete(&result.incomplete), answer).into_response());
     }
     let column = |field: &Arc<arrow::datatypes::Field>| SqlColumn {
         name: field.name().clone(),
@@ -99,10 +103,12 @@ async fn sql(
     };
     let columns = result.schema.fields().iter().map(column).collect();
     let rows = rows::lists(&result.schema, &result.batches).map_err(sql_failed)?;
-    Ok(Json(SqlAnswer {
+    let header = incomplete(&result.incomplete);
+    let answer = Json(SqlAnswer {
         columns,
         rows,
         truncated: result.truncated,
-    })
-    .into_response())
+        incomplete: result.incomplete,
+    });
+    Ok((header, answer).into_response())
 }

@@ -50,6 +50,17 @@ impl Retention {
         }
     }
 
+    /// What all files together may take, where they take so many bytes and so many more are free.
+    pub fn bytes_max(&self, taken: u64, available: u64) -> u64 {
+        let percent = u128::from(self.disk_percent_max.min(100));
+        let bound = u128::from(taken).saturating_add(available.into()) * percent / 100;
+        if percent < 100 {
+            u64::try_from(bound).unwrap_or(u64::MAX)
+        } else {
+            u64::MAX
+        }
+    }
+
     /// The files that go now, oldest first. `available`: bytes that are free on their file system.
     pub fn due(&self, files: &[Arc<LiveFile>], now_ns: i64, available: u64) -> Vec<Arc<LiveFile>> {
         let mut files: Vec<&Arc<LiveFile>> = files.iter().collect();
@@ -60,13 +71,7 @@ impl Retention {
         };
         let mut left = Table::ALL.map(sum);
         let all: u64 = left.iter().sum();
-        let percent = u128::from(self.disk_percent_max.min(100));
-        let bound = u128::from(all).saturating_add(available.into()) * percent / 100;
-        let bound = if percent < 100 {
-            u64::try_from(bound).unwrap_or(u64::MAX)
-        } else {
-            u64::MAX
-        };
+        let bound = self.bytes_max(all, available);
         let mut due = Vec::new();
         for file in files {
             let entry = &file.entry;

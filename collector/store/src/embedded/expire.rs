@@ -57,7 +57,8 @@ impl EmbeddedStore {
                 if !go_on() {
                     return Ok(());
                 }
-                gone.read(file)?;
+                gone.read(file)
+                    .inspect_err(|error| self.on_read_error(error, std::slice::from_ref(file)))?;
             }
             if !self.drop_files(files, &gone)? {
                 return Ok(());
@@ -85,9 +86,8 @@ impl EmbeddedStore {
         {
             return Ok(false);
         }
-        let visible: Vec<Arc<LiveFile>> = self.visible.lock().files.to_vec();
-        let is_old = |file: &Arc<LiveFile>| old.iter().any(|other| Arc::ptr_eq(file, other));
-        let files: Vec<_> = visible.into_iter().filter(|file| !is_old(file)).collect();
+        let mut named = self.visible.lock().named();
+        named.retain(|entry| old.iter().all(|file| file.entry.name != entry.name));
         let mut streams = flushing.in_force.streams.clone();
         let folded_gone = streams.expire(gone);
         let day = old.first().map_or(0, |file| file.entry.day);
@@ -100,8 +100,7 @@ impl EmbeddedStore {
                 .as_ref()
                 .map_or(&flushing.in_force.folded, |(folded, _)| folded),
         };
-        let named = files.iter().map(|file| &file.entry).chain(&flushing.missing);
-        write_new_manifest(&self.options, named.cloned().collect(), told, flushing.next_file)?;
+        write_new_manifest(&self.options, named, told, flushing.next_file)?;
         let mut leaving: Vec<_> = old.iter().map(|file| Leaving::Live(Arc::clone(file))).collect();
         flushing.in_force.streams = streams;
         if let Some((folded, superseded)) = folded {
@@ -114,7 +113,7 @@ impl EmbeddedStore {
         }
         self.writer.lock().streams.expire(gone);
         flushing.leaving.manifest_written(&*self.options.disk, leaving);
-        self.visible.lock().files = Arc::new(files);
+        self.visible.lock().exchange(old, None);
         self.held_cursor_is_durable();
         Ok(true)
     }

@@ -7,6 +7,7 @@
 //! | `write.rs` | a flush: rows to files, one manifest |
 //! | `maintain.rs` | files in the place of others: merging |
 //! | `expire.rs` | files that are kept no longer |
+//! | `aside.rs` | files that turn out damaged or missing |
 //! | `leaving.rs` | when files go that no manifest names any more |
 //! | `status.rs` | what the store says of itself |
 //!
@@ -22,6 +23,7 @@
 //! them needs while it reads and writes.
 
 mod apply;
+mod aside;
 mod expire;
 mod leaving;
 mod maintain;
@@ -45,7 +47,6 @@ use crate::error::{QueryError, StoreError};
 use crate::flush::Frozen;
 use crate::fold::Folded;
 use crate::log_gap::{LogGap, LogGapKind};
-use crate::manifest;
 use crate::options::StoreOptions;
 use crate::query::{Engine, LogPage, LogQuery, SqlLimits, SqlResult};
 use crate::snapshot::{Snapshot, Visible};
@@ -144,8 +145,6 @@ pub struct Missed<'a> {
 
 struct Flushing {
     next_file: u64,
-    /// Files that the manifest names but that are not there. They stay named: the disk may come back.
-    missing: Vec<manifest::FileEntry>,
     frozen: Option<Frozen>,
     in_force: InForce,
     leaving: LeavingFiles,
@@ -165,6 +164,8 @@ struct Problems {
     flush: Option<String>,
     merge: Option<String>,
     retention: Option<String>,
+    /// Files that were put aside.
+    aside: Vec<String>,
     last_flush_ns: Option<i64>,
 }
 
@@ -238,11 +239,29 @@ impl EmbeddedStore {
 
 impl Store for EmbeddedStore {
     fn sql<'a>(&'a self, query: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult> {
-        Box::pin(self.engine.sql(self.snapshot(), query.to_owned(), limits))
+        Box::pin(async move {
+            for _ in 0..aside::ATTEMPTS_MAX {
+                let snapshot = self.snapshot();
+                match self.engine.sql(snapshot.clone(), query.to_owned(), limits).await {
+                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
+                    done => return done,
+                }
+            }
+            self.engine.sql(self.snapshot(), query.to_owned(), limits).await
+        })
     }
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
-        Box::pin(self.engine.logs(self.snapshot(), query))
+        Box::pin(async move {
+            for _ in 0..aside::ATTEMPTS_MAX {
+                let snapshot = self.snapshot();
+                match self.engine.logs(snapshot.clone(), query.clone()).await {
+                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
+                    done => return done,
+                }
+            }
+            self.engine.logs(self.snapshot(), query).await
+        })
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

@@ -44,7 +44,13 @@ pub async fn run(
             .map_err(RunError::Planning)?;
     }
     let stream = frame.execute_stream().await.map_err(RunError::Running)?;
-    collect(stream, limits).await
+    let mut result = collect(stream, limits).await?;
+    result.incomplete = snapshot
+        .missing()
+        .iter()
+        .map(|entry| entry.name.clone())
+        .collect();
+    Ok(result)
 }
 
 async fn collect(mut stream: SendableRecordBatchStream, limits: SqlLimits) -> Result<SqlResult, RunError> {
@@ -72,6 +78,7 @@ async fn collect(mut stream: SendableRecordBatchStream, limits: SqlLimits) -> Re
         schema,
         batches,
         truncated,
+        incomplete: Vec::new(),
     })
 }
 
