@@ -169,8 +169,7 @@ mod tests {
 
     #[test]
     fn rows_are_lists_in_the_order_of_columns() {
-        let batch = batch();
-        let rows = lists(&batch.schema(), &[batch]).unwrap();
+        let rows = lists(&batch().schema(), &[batch()]).unwrap();
         assert_eq!(Value::from(rows).to_string(), r#"[[1,"a"],[null,"b\u001b"]]"#);
         assert!(lists(&Arc::new(Schema::empty()), &[]).unwrap().is_empty());
         let table = csv(&batch().schema(), &[batch()]).unwrap();

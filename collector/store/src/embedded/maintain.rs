@@ -89,7 +89,7 @@ impl EmbeddedStore {
         match error {
             StoreError::Unreadable { .. } => self.put_aside_damaged_of(files),
             StoreError::Disk(error) if matches!(error.action, "open" | "read") => {
-                self.put_aside_damaged_of(files)
+                self.put_aside_damaged_of(files);
             }
             _ => {}
         }
