@@ -130,6 +130,9 @@ described! {
         rows: Vec<Value>,
         /// Where the next page begins; null when this was the last.
         next_cursor: Option<String>,
+        /// Files of the store that can't be used and may hold records that were asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        incomplete: Vec<String>,
     }
 }
 
@@ -153,17 +156,28 @@ pub fn operation() -> Operation {
 async fn logs(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<LogAnswer>, Problem> {
+) -> Result<(Option<Incomplete>, Json<LogAnswer>), Problem> {
     let query = LogQuery {
         time_max: context.query_timeout,
         ..check(&asked)?
     };
     let page = context.store.logs(query).await?;
     let rows = rows::objects(std::slice::from_ref(&page.rows)).map_err(sql_failed)?;
-    Ok(Json(LogAnswer {
+    let header = incomplete(&page.incomplete);
+    let answer = LogAnswer {
         rows,
         next_cursor: page.next_cursor,
-    }))
+        incomplete: page.incomplete,
+    };
+    Ok((header, Json(answer)))
+}
+
+/// The header of an answer from which rows are missing: the number of files that can't be used.
+pub(super) type Incomplete = [(&'static str, String); 1];
+
+/// For these files.
+pub(super) fn incomplete(files: &[String]) -> Option<Incomplete> {
+    (!files.is_empty()).then(|| [("x-edgelogger-incomplete", files.len().to_string())])
 }
 
 pub(super) fn sql_failed(error: impl std::fmt::Display) -> Problem {

@@ -1,4 +1,5 @@
-//! The thread that keeps the store's files in order while there is little else to do: small ones become large ones.
+//! The thread that keeps the store's files in order while there is little else to do: what is kept no
+//! longer goes, small ones become large ones.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -130,6 +131,15 @@ impl Work {
 
     fn tidy(&mut self) -> Result<(), edgelogger_store::StoreError> {
         let stop = Arc::clone(&self.stop);
+        let expired = self.store.expire(&|| stop.goes_on())?;
+        if expired.files > 0 {
+            tracing::info!(
+                files = expired.files,
+                rows = expired.rows,
+                bytes = expired.bytes,
+                "dropped what is kept no longer ([store.retention])"
+            );
+        }
         while let Some(merged) = self.store.merge_idle(&|| stop.goes_on())? {
             tracing::debug!(
                 files = merged.files,

@@ -17,8 +17,10 @@
 //! | [`parquet_file`] | writing one file |
 //! | [`parquet_read`] | reading one, batch by batch, outside of queries |
 //! | [`compact`] | merging small files |
+//! | [`retention`], [`gone`] | which files go; what was in them |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
+//! | [`inspect`] | the files of a store that no process has open |
 //! | [`snapshot`] | what one query sees |
 //! | [`query`] | SQL and log search over a snapshot |
 //!
@@ -43,6 +45,8 @@ mod error;
 mod flush;
 mod fold;
 mod gather;
+mod gone;
+mod inspect;
 mod latest;
 mod live_file;
 mod log_gap;
@@ -54,6 +58,7 @@ mod parquet_read;
 mod partition;
 pub mod query;
 mod recent;
+mod retention;
 mod rows;
 pub mod schema;
 mod series;
@@ -64,13 +69,15 @@ mod streams;
 mod tests;
 mod write_off;
 
-pub use embedded::{Applied, EmbeddedStore, Flushed, Merged, Missed};
+pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
+pub use inspect::{FileListing, RowsQuery, StoreFiles};
 pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
+pub use retention::{Retention, TableRetention};
 pub use schema::Table;
 pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};
 pub use store::{Answer, Store, StoreStatus};

@@ -67,7 +67,10 @@ impl EmbeddedStore {
                     .at("sync directory", &self.files_dir)?;
                 Ok(entry)
             })
-            .inspect_err(|_| remove(&*self.options.disk, &path))?;
+            .inspect_err(|error| {
+                remove(&*self.options.disk, &path);
+                self.on_read_error(error, &inputs);
+            })?;
         let Some(entry) = written else {
             remove(&*self.options.disk, &path);
             return Ok(None);
@@ -79,6 +82,17 @@ impl EmbeddedStore {
         };
         let done = self.exchange(&inputs, Some(entry))?;
         Ok(done.then_some(merged))
+    }
+
+    /// What is damaged must not be in the way for ever.
+    pub(super) fn on_read_error(&self, error: &StoreError, files: &[Arc<LiveFile>]) {
+        match error {
+            StoreError::Unreadable { .. } => self.put_aside_damaged_of(files),
+            StoreError::Disk(error) if matches!(error.action, "open" | "read") => {
+                self.put_aside_damaged_of(files);
+            }
+            _ => {}
+        }
     }
 
     fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
@@ -103,9 +117,9 @@ impl EmbeddedStore {
     fn exchange(&self, old: &[Arc<LiveFile>], new: Option<FileEntry>) -> Result<bool, StoreError> {
         let mut flushing = self.flushing.lock();
         let new = new.map(|entry| Arc::new(self.live(entry)));
-        let files: Vec<Arc<LiveFile>> = self.visible.lock().files.to_vec();
-        let is_old = |file: &Arc<LiveFile>| old.iter().any(|other| Arc::ptr_eq(file, other));
-        let all_there = files.iter().filter(|file| is_old(file)).count() == old.len();
+        let mut named = self.visible.lock().named();
+        let is_old = |entry: &FileEntry| old.iter().any(|file| file.entry.name == entry.name);
+        let all_there = named.iter().filter(|entry| is_old(entry)).count() == old.len();
         // What an earlier flush could not write may stand in a manifest that is in place all the same.
         if flushing.frozen.is_some() || !all_there {
             if let Some(new) = new {
@@ -113,12 +127,9 @@ impl EmbeddedStore {
             }
             return Ok(false);
         }
-        let files: Vec<_> = files
-            .into_iter()
-            .filter(|file| !is_old(file))
-            .chain(new.clone())
-            .collect();
-        if let Err(error) = self.write_manifest(&flushing, &files) {
+        named.retain(|entry| !is_old(entry));
+        named.extend(new.iter().map(|file| file.entry.clone()));
+        if let Err(error) = self.write_manifest(&flushing, named) {
             if let Some(new) = new {
                 if may_be_in_place(&error) {
                     flushing.leaving.doubt(Leaving::Live(new));
@@ -130,14 +141,13 @@ impl EmbeddedStore {
         }
         let leaving = old.iter().map(|file| Leaving::Live(Arc::clone(file))).collect();
         flushing.leaving.manifest_written(&*self.options.disk, leaving);
-        self.visible.lock().files = Arc::new(files);
+        self.visible.lock().exchange(old, new);
         self.held_cursor_is_durable();
         Ok(true)
     }
 
     /// The manifest in force with these files.
-    fn write_manifest(&self, flushing: &Flushing, files: &[Arc<LiveFile>]) -> Result<(), StoreError> {
-        let named = files.iter().map(|file| &file.entry).chain(&flushing.missing);
+    fn write_manifest(&self, flushing: &Flushing, named: Vec<FileEntry>) -> Result<(), StoreError> {
         let in_force = &flushing.in_force;
         let told = Told {
             cursor: in_force.cursor,
@@ -145,25 +155,25 @@ impl EmbeddedStore {
             log_gaps: &in_force.log_gaps,
             folded: &in_force.folded,
         };
-        write_new_manifest(&self.options, named.cloned().collect(), told, flushing.next_file)
+        write_new_manifest(&self.options, named, told, flushing.next_file)
     }
 
     /// Writes the manifest once more where files wait only for that, so that their space comes back though nothing is
     /// flushed.
-    fn let_go(&self) -> Result<(), StoreError> {
+    pub(super) fn let_go(&self) -> Result<(), StoreError> {
         let mut flushing = self.flushing.lock();
-        if flushing.frozen.is_some() || !flushing.leaving.wait() {
+        if !flushing.leaving.wait() {
             return Ok(());
         }
-        let files = Arc::clone(&self.visible.lock().files);
-        self.write_manifest(&flushing, &files)?;
+        let named = self.visible.lock().named();
+        self.write_manifest(&flushing, named)?;
         flushing.leaving.manifest_written(&*self.options.disk, Vec::new());
         self.held_cursor_is_durable();
         Ok(())
     }
 
     /// The manifest before has the same cursor as the one in force.
-    fn held_cursor_is_durable(&self) {
+    pub(super) fn held_cursor_is_durable(&self) {
         use std::sync::atomic::Ordering;
         self.held_cursor.store(self.durable_cursor(), Ordering::Release);
     }

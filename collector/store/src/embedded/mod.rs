@@ -6,12 +6,14 @@
 //! | `apply.rs` | entries in |
 //! | `write.rs` | a flush: rows to files, one manifest |
 //! | `maintain.rs` | files in the place of others: merging |
+//! | `expire.rs` | files that are kept no longer |
+//! | `aside.rs` | files that turn out damaged or missing |
 //! | `leaving.rs` | when files go that no manifest names any more |
 //! | `status.rs` | what the store says of itself |
 //!
 //! | lock | guards | held for |
 //! | --- | --- | --- |
-//! | `maintaining` | which files are merged | one merge |
+//! | `maintaining` | which files are merged or dropped | one merge, one look at what is due |
 //! | `flushing` | the generation being written, and the manifest | one flush; of a merge only its manifest |
 //! | `writer` | cursor, streams, and the order of entries | one `apply` |
 //! | `visible` | what queries see | moments |
@@ -21,6 +23,8 @@
 //! them needs while it reads and writes.
 
 mod apply;
+mod aside;
+mod expire;
 mod leaving;
 mod maintain;
 mod open;
@@ -44,7 +48,6 @@ use crate::flush::Frozen;
 use crate::fold::Folded;
 use crate::latest::{Latest, LatestPage, MetricName};
 use crate::log_gap::{LogGap, LogGapKind};
-use crate::manifest;
 use crate::options::StoreOptions;
 use crate::query::{
     Engine, LiveTable, LogPage, LogQuery, RangeQuery, RangeResult, SqlQuery, SqlResult, TableInfo,
@@ -54,13 +57,14 @@ use crate::snapshot::{Snapshot, Visible};
 use crate::store::{Answer, Store, StoreStatus};
 use crate::streams::{StreamState, Streams};
 
+pub use expire::Expired;
 use leaving::LeavingFiles;
 pub use maintain::Merged;
 
 /// Where Parquet files lie in the store's directory.
-const FILES_DIR: &str = "files";
+pub(crate) const FILES_DIR: &str = "files";
 /// The file whose lock says that a process has the store open.
-const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
 
 /// What one entry came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -146,8 +150,6 @@ pub struct Missed<'a> {
 
 struct Flushing {
     next_file: u64,
-    /// Files that the manifest names but that are not there. They stay named: the disk may come back.
-    missing: Vec<manifest::FileEntry>,
     frozen: Option<Frozen>,
     in_force: InForce,
     leaving: LeavingFiles,
@@ -166,6 +168,9 @@ struct Problems {
     opening: Vec<String>,
     flush: Option<String>,
     merge: Option<String>,
+    retention: Option<String>,
+    /// Files that were put aside.
+    aside: Vec<String>,
     last_flush_ns: Option<i64>,
 }
 
@@ -253,11 +258,29 @@ impl EmbeddedStore {
 
 impl Store for EmbeddedStore {
     fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult> {
-        Box::pin(self.engine.sql(self.snapshot(), query))
+        Box::pin(async move {
+            for _ in 0..aside::ATTEMPTS_MAX {
+                let snapshot = self.snapshot();
+                match self.engine.sql(snapshot.clone(), query.clone()).await {
+                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
+                    done => return done,
+                }
+            }
+            self.engine.sql(self.snapshot(), query).await
+        })
     }
 
     fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult> {
-        Box::pin(self.engine.range(self.snapshot(), query))
+        Box::pin(async move {
+            for _ in 0..aside::ATTEMPTS_MAX {
+                let snapshot = self.snapshot();
+                match self.engine.range(snapshot.clone(), query.clone()).await {
+                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
+                    done => return done,
+                }
+            }
+            self.engine.range(self.snapshot(), query).await
+        })
     }
 
     fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError> {
@@ -279,7 +302,16 @@ impl Store for EmbeddedStore {
     }
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
-        Box::pin(self.engine.logs(self.snapshot(), query))
+        Box::pin(async move {
+            for _ in 0..aside::ATTEMPTS_MAX {
+                let snapshot = self.snapshot();
+                match self.engine.logs(snapshot.clone(), query.clone()).await {
+                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
+                    done => return done,
+                }
+            }
+            self.engine.logs(self.snapshot(), query).await
+        })
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

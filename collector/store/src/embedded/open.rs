@@ -9,6 +9,7 @@ use edgelogger_common::disk::{At, create_dir_all_durable};
 use edgelogger_common::recognition::Recognizer;
 use parking_lot::Mutex;
 
+use super::aside::QUARANTINE_DIR;
 use super::leaving::{Leaving, LeavingFiles};
 use super::{EmbeddedStore, FILES_DIR, Flushing, InForce, LOCK_NAME, Problems, Published, Writer};
 use crate::entry::EntryTools;
@@ -115,10 +116,10 @@ impl EmbeddedStore {
                 active: Generation::default(),
                 frozen: None,
                 files: Arc::new(live),
+                missing: Arc::new(missing),
             }),
             flushing: Mutex::new(Flushing {
                 next_file: manifest.next_file,
-                missing,
                 frozen: None,
                 in_force: InForce {
                     cursor,
@@ -242,7 +243,13 @@ fn find_files(
                 )));
             }
             found => {
+                let aside = options.dir.join(QUARANTINE_DIR).join(&entry.name);
+                let is_aside = options.disk.exists(&aside).unwrap_or(false);
                 let what = found.map_or_else(|error| error.to_string(), |len| format!("it has {len} bytes"));
+                let what = match is_aside {
+                    true => format!("it was damaged and lies in {}", aside.display()),
+                    false => what,
+                };
                 problems.opening.push(format!(
                     "{} with {} rows cannot be used ({what}; it should have {} bytes): restore it from a backup and \
                      restart; queries answer without it",

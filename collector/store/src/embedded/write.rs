@@ -120,7 +120,6 @@ impl EmbeddedStore {
     fn write_frozen(&self, flushing: &mut Flushing) -> Result<Flushed, StoreError> {
         let Flushing {
             next_file,
-            missing,
             frozen: slot,
             in_force,
             ..
@@ -138,14 +137,8 @@ impl EmbeddedStore {
         }
         self.write_folded(frozen, &in_force.folded, next_file)?;
         let new = frozen.written.clone().unwrap_or_default();
-        let mut files: Vec<Arc<LiveFile>> = self.visible.lock().files.to_vec();
-        let named = files
-            .iter()
-            .map(|file| &file.entry)
-            .chain(&*missing)
-            .chain(&new)
-            .cloned()
-            .collect();
+        let mut named = self.visible.lock().named();
+        named.extend(new.iter().cloned());
         let folded = frozen.folded.as_ref().map(|written| &written.folded);
         let told = Told {
             cursor: frozen.cursor,
@@ -154,7 +147,6 @@ impl EmbeddedStore {
             folded: folded.unwrap_or(&in_force.folded),
         };
         write_new_manifest(&self.options, named, told, *next_file)?;
-        files.extend(new.iter().map(|entry| Arc::new(self.live(entry.clone()))));
         let flushed = Flushed {
             rows: frozen.rows.rows,
             files: new.len() as u64,
@@ -166,7 +158,8 @@ impl EmbeddedStore {
         let cursor = flushing.in_force.cursor;
         let mut visible = self.visible.lock();
         visible.frozen = None;
-        visible.files = Arc::new(files);
+        let written = new.into_iter().map(|entry| Arc::new(self.live(entry)));
+        Arc::make_mut(&mut visible.files).extend(written);
         drop(visible);
         let before = self.durable_cursor.swap(cursor, Ordering::AcqRel);
         self.held_cursor.store(before, Ordering::Release);

@@ -159,7 +159,14 @@ fn a_damaged_file_is_not_merged() {
     disk.corrupt(&path, |bytes| bytes[50] ^= 1);
     let error = store.merge_idle(&|| true).unwrap_err();
     assert!(error.to_string().contains("CRC32C"), "{error}");
-    assert_eq!(names(&disk).len() as u64, FILES);
+    assert_eq!(names(&disk).len() as u64, FILES - 1, "it is put aside");
+    store.merge_idle(&|| true).unwrap().unwrap();
+    let problems = status(&store).problems;
+    assert!(
+        problems.len() == 1 && problems[0].contains("quarantine"),
+        "{problems:?}"
+    );
+    assert_eq!(sql_texts(&store, ALL).len() as u64, 2 * FILES - 2);
 }
 
 /// Merges until there is nothing to merge, with a flush between.

@@ -1,9 +1,12 @@
 //! Tests of the whole store. `common` makes log entries and asks for rows; each other file is one promise.
 
+mod aside;
 mod common;
 mod concurrent;
 mod crash;
+mod expiring;
 mod folding;
+mod inspecting;
 mod measure;
 mod metrics;
 
