@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Modules in the order of the flow: [`flow`] (the types between the stages), [`ingest`], [`log`], [`sinks`], [`api`];
-//! [`health`] is told by all of them. [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together, [`cli`]
+//! [`health`] is told by all of them; [`machines`] is who there is. [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together, [`cli`]
 //! is what a person types.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -21,6 +21,7 @@ pub mod health;
 pub mod ingest;
 pub mod ledger;
 pub mod log;
+pub mod machines;
 pub mod setup;
 pub mod sinks;
 pub mod text;

@@ -117,6 +117,12 @@ impl DataDir {
         self.0.join("store")
     }
 
+    /// What agents said of their machines.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.0.join("machines")
+    }
+
     /// What agents last said of their streams.
     #[must_use]
     pub fn heads(&self) -> PathBuf {

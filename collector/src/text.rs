@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+pub use edgelogger_common::wildcard::matches_wildcard;
+
 /// Replaces what is no printable character by its escape (`\x1b`, `\u{202e}`); tabs stay. A backslash stays, too: this
 /// is for reading, not for parsing.
 #[must_use]
@@ -29,29 +31,6 @@ pub fn harmless_lines(text: &str) -> String {
     text.lines().map(harmless).collect::<Vec<_>>().join("\n")
 }
 
-/// Does `text` match, where `*` in the pattern stands for any characters and `?` for any one?
-#[must_use]
-pub fn matches_wildcard(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut at, mut from) = (0, 0);
-    // Where the last `*` is, and up to where of the text it reaches now.
-    let mut star = None;
-    while from < text.len() {
-        if pattern.get(at) == Some(&'*') {
-            star = Some((at, from));
-            at += 1;
-        } else if pattern.get(at).is_some_and(|c| *c == '?' || *c == text[from]) {
-            (at, from) = (at + 1, from + 1);
-        } else if let Some((star_at, reach)) = star {
-            star = Some((star_at, reach + 1));
-            (at, from) = (star_at + 1, reach + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern[at..].iter().all(|c| *c == '*')
-}
-
 /// Controls (C0, DEL, C1), and characters that reorder or hide text around them.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && c != '\t')
@@ -70,25 +49,6 @@ mod tests {
         assert_eq!(harmless("a\x1b[2Jb\r\n\0\x7f"), "a\\x1b[2Jb\\x0d\\x0a\\x00\\x7f");
         assert_eq!(harmless_lines("a\x1b\nb\r\n"), "a\\x1b\nb");
         assert_eq!(harmless("a\u{9b}2Jb\u{202e}c"), "a\\u{9b}2Jb\\u{202e}c");
-    }
-
-    #[test]
-    fn stars_and_question_marks_stand_for_characters() {
-        for (pattern, text, expected) in [
-            ("web-*", "web-17", true),
-            ("web-*", "db-1", false),
-            ("*", "", true),
-            ("", "", true),
-            ("", "a", false),
-            ("?eb", "web", true),
-            ("?eb", "eb", false),
-            ("*.log", "/var/log/a.log", true),
-            ("*a*b", "xaxxbxb", true),
-            ("*a*b", "xaxxbxbc", false),
-            ("a[b", "a[b", true),
-        ] {
-            assert_eq!(matches_wildcard(pattern, text), expected, "{pattern} {text}");
-        }
     }
 
     proptest! {

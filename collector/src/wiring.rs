@@ -31,6 +31,7 @@ use crate::ingest::{
 };
 use crate::ledger::{HeadsFile, Ledger, Settler};
 use crate::log::{EmbeddedLog, LogOpenError, LogSettings, LogStatus, OpenedLog};
+use crate::machines::{BookFile, Machines, MachinesTable, StreamsTable};
 use crate::setup::{self, DataDir, Keys, SetupError};
 use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSink};
 
@@ -185,6 +186,18 @@ impl Stages {
             Arc::clone(&context),
             Arc::clone(&self.health),
         );
+        let book = BookFile::open(
+            Arc::clone(&self.config.log_disk),
+            self.data.machines(),
+            Arc::clone(context.registry.book()),
+            Arc::clone(&self.health),
+        );
+        let ledger = Arc::new(Ledger::new(Arc::clone(&self.store), Arc::clone(&context)));
+        let machines = Arc::new(Machines::new(Arc::clone(&ledger), Arc::clone(&context)));
+        self.store
+            .add_table(Arc::new(MachinesTable(Arc::downgrade(&machines))));
+        self.store
+            .add_table(Arc::new(StreamsTable(Arc::downgrade(&ledger))));
         let source = Arc::new(Source {
             started: self.config.clock.monotonic(),
             clock: Arc::clone(&self.config.clock),
@@ -200,7 +213,8 @@ impl Stages {
         let api_context = Arc::new(ApiContext {
             store: Arc::<EmbeddedStore>::clone(&self.store),
             health: Arc::<Source>::clone(&source),
-            ledger: Arc::new(Ledger::new(Arc::clone(&self.store), Arc::clone(&context))),
+            ledger,
+            machines,
             needs_token: self.config.api.needs_token,
             keys: self.keys.verifying.clone(),
             time: Arc::clone(&self.time),
@@ -225,6 +239,8 @@ impl Stages {
         );
         sessions.spawn(settler.run(stop_ingest.clone()));
         sessions.spawn(Arc::clone(&heads).run(stop_ingest.clone()));
+        sessions.spawn(Arc::clone(&book).run(stop_ingest.clone()));
+        sessions.spawn(fill_latest(Arc::clone(&self.store), stop_ingest.clone()));
         requests.spawn(api.serve(api_context, stop_api.clone()));
         RunningCollector {
             ingest_addr,
@@ -235,6 +251,7 @@ impl Stages {
             time: self.time,
             source,
             heads,
+            book,
             store: self.store,
             signing_key: self.keys.signing,
             stop: StopGuard {
@@ -276,6 +293,19 @@ impl Stages {
             counts: Counts::default(),
             stop,
         }
+    }
+}
+
+/// Reads the newest samples of what is stored.
+async fn fill_latest(store: Arc<EmbeddedStore>, stop: CancellationToken) {
+    let filled = tokio::select! {
+        () = stop.cancelled() => return,
+        filled = store.fill_latest() => filled,
+    };
+    if let Err(error) = filled {
+        tracing::warn!(
+            "the newest samples of what is stored can't be read, they come with the next ones: {error}"
+        );
     }
 }
 
@@ -392,6 +422,7 @@ pub struct RunningCollector {
     time: Arc<FloorTime>,
     source: Arc<Source>,
     heads: Arc<HeadsFile>,
+    book: Arc<BookFile>,
     store: Arc<EmbeddedStore>,
     signing_key: SigningKey,
     stop: StopGuard,
@@ -434,6 +465,7 @@ impl RunningCollector {
             lock,
             source,
             heads,
+            book,
             store,
             ..
         } = self;
@@ -446,6 +478,7 @@ impl RunningCollector {
             log.stop();
             sinks.into_iter().for_each(RunningSink::stop);
             heads.save();
+            book.save();
         };
         if tokio::task::spawn_blocking(stages).await.is_err() {
             tracing::error!("stopping failed; what was acknowledged is in the log");

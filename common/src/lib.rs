@@ -24,3 +24,4 @@ pub mod stamped;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;
+pub mod wildcard;

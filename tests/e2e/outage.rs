@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output};
 
+use edgelogger_tests::oracle::{expect_exactly, write_lines};
 use edgelogger_tests::process::program;
 use edgelogger_tests::stack::Stack;
 use edgelogger_tests::wait_for;
@@ -149,6 +150,102 @@ fn an_agent_that_is_stopped_in_an_outage_loses_nothing() {
     assert_eq!(streams[0]["end"]["exact"], true, "{streams:#?}");
     assert_eq!(streams[0]["positions"]["lost"], 0);
     expect_nothing_twice(&stack);
+}
+
+/// What the spool holds, by the name of the source: records and, where it is known, the end.
+fn spooled(stack: &Stack) -> Vec<(String, u64, Option<u64>)> {
+    let output = agent(stack, &["spool", "ls", "--json"]);
+    let listing: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let streams = listing["streams"].as_array().cloned().unwrap_or_default();
+    let line = |stream: &Value| {
+        let name = stream["name"].as_str().unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+        (
+            name,
+            stream["records"].as_u64().unwrap_or(0),
+            stream["end"].as_u64(),
+        )
+    };
+    streams.iter().map(line).collect()
+}
+
+#[test]
+fn logs_that_are_deleted_in_an_outage_are_kept_and_arrive_once() {
+    let mut stack = Stack::new(&[], &[]);
+    let dir = stack.dir().join("kept");
+    std::fs::create_dir(&dir).unwrap();
+    let config = stack.dir().join("agent.toml");
+    let text = format!(
+        "shutdown_timeout = \"1s\"\n[collector]\nurl = \"wss://localhost\"\nca = \"ca.pem\"\n[memory]\nring_bytes = \
+         \"1 MiB\"\n[[source.file]]\ninclude = [\"{}/*.log\"]\nspool_before_loss = true\n",
+        dir.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    stack.agent_arguments = vec!["--config".to_owned(), config.display().to_string()];
+    let (app, rotated, other) = (dir.join("app.log"), dir.join("app.log.1"), dir.join("other.log"));
+    stack.start();
+    write_lines(&app, "app", 0, 1000, |_| ());
+    expect_exactly(&stack, "app", 1000);
+    assert!(
+        !stack.state_dir().join("spool").exists(),
+        "it acks in time: nothing is written"
+    );
+
+    stack.kill_collector();
+    // More than the ring takes.
+    write_lines(&app, "app", 1000, 40_000, |_| ());
+    std::fs::rename(&app, &rotated).unwrap();
+    write_lines(&app, "app", 40_000, 41_000, |_| ());
+    write_lines(&other, "other", 0, 500, |_| ());
+    wait_for("the agent knows all three files", || {
+        let report = status(&stack)?;
+        match report["files"]["followed"].as_u64() {
+            Some(3) => Ok(()),
+            _ => Err(report.to_string()),
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(spooled(&stack), [], "they are still there, also the renamed one");
+    std::fs::remove_file(&rotated).unwrap();
+    wait_for("the deleted log is in the spool", || {
+        let kept = spooled(&stack);
+        match &kept[..] {
+            // What was on its way when the collector was killed may have been acked.
+            [(name, records, _)] if name == "app.log" && *records >= 38_000 => Ok(()),
+            _ => Err(format!("{kept:?}\n{}", stack.said())),
+        }
+    });
+    std::fs::remove_file(&app).unwrap();
+    stack.stop_agent();
+    let kept: u64 = spooled(&stack).iter().map(|(_, records, _)| records).sum();
+    assert!(kept >= 39_000, "{:?}", spooled(&stack));
+    assert!(spooled(&stack).iter().all(|(name, ..)| name == "app.log"));
+    assert!(agent(&stack, &["spool", "verify"]).status.success());
+
+    stack.start();
+    expect_exactly(&stack, "app", 41_000);
+    expect_exactly(&stack, "other", 500);
+    let twice = "SELECT stream_id, position FROM logs GROUP BY stream_id, position HAVING count(*) > 1";
+    assert_eq!(stack.sql(twice).unwrap(), Vec::<Vec<Value>>::new());
+    wait_for(
+        "both streams of the deleted logs end, and nothing is lost",
+        || {
+            let answer = stack.get("/api/v1/ledger?limit=1000")?;
+            let streams = answer["streams"].as_array().cloned().unwrap_or_default();
+            let is_whole = |stream: &&Value| {
+                stream["positions"]["lost"] == 0 && stream["end"]["size"] == stream["positions"]["stored"]
+            };
+            match streams.iter().filter(is_whole).count() {
+                2 => Ok(()),
+                _ => Err(format!("{streams:#?}")),
+            }
+        },
+    );
+    wait_for("the spool is empty and the account balances", || {
+        let report = status(&stack)?;
+        let is_done = report["spool"]["batches"] == 0 && report["residual_positions"] == 0;
+        if is_done { Ok(()) } else { Err(report.to_string()) }
+    });
 }
 
 #[test]

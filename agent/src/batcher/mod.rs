@@ -29,9 +29,10 @@ mod pot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{Lane, StreamDescriptor};
 
 use crate::flow::{SourceBlock, SourceEvent, StreamClose};
@@ -305,6 +306,16 @@ impl Batcher {
         volatile.filter_map(|(_, pot)| pot.oldest_at()).min()
     }
 
+    /// When the oldest block came that can be read again.
+    #[must_use]
+    pub fn replayable_oldest_at(&self) -> Option<Duration> {
+        let replayable = POTS
+            .iter()
+            .zip(&self.pots)
+            .filter(|((_, replayable), _)| *replayable);
+        replayable.filter_map(|(_, pot)| pot.oldest_at()).min()
+    }
+
     /// Takes a batch of blocks that can't be read again, due or not: the line does not take them, the disk will.
     pub fn take_volatile(&mut self) -> Option<Collected> {
         let (pot, (lane, replayable)) = POTS
@@ -317,6 +328,31 @@ impl Batcher {
             replayable,
             blocks,
         })
+    }
+
+    /// Takes what came at `until` or before of files that are gone, about `bytes_max` of it, and says when the oldest of
+    /// it came.
+    pub fn take_gone(
+        &mut self,
+        gone: &HashSet<StreamId>,
+        until: Duration,
+        bytes_max: usize,
+    ) -> Option<(Duration, Collected)> {
+        let replayable = POTS
+            .iter()
+            .zip(&mut self.pots)
+            .filter(|((_, replayable), _)| *replayable);
+        let (lane, taken) = replayable
+            .map(|((lane, _), pot)| (*lane, pot.take_of(gone, until, bytes_max)))
+            .find(|(_, taken)| !taken.is_empty())?;
+        let since = taken.iter().map(|(since, _)| *since).min()?;
+        let blocks = merge::merge_small(taken.into_iter().map(|(_, block)| block).collect());
+        let collected = Collected {
+            lane,
+            replayable: false,
+            blocks,
+        };
+        Some((since, collected))
     }
 
     /// Ends that wait for their streams' blocks, or for the line.

@@ -5,7 +5,7 @@
 //! many megabytes of a busy one came first, and ten thousand files are one source beside journald. Within a stream
 //! blocks keep their order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use edgelogger_common::stream::StreamId;
@@ -84,14 +84,42 @@ impl Pot {
         for source in &mut self.sources {
             source.give_old(until, &mut old);
         }
+        self.was_taken(&old);
+        old
+    }
+
+    /// Takes what came of these streams at `until` or before, about `bytes_max` of it; each stream's blocks in order.
+    pub(super) fn take_of(
+        &mut self,
+        streams: &HashSet<StreamId>,
+        until: Duration,
+        bytes_max: usize,
+    ) -> Vec<(Duration, SourceBlock)> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for source in &mut self.sources {
+            source.give_of(
+                streams,
+                until,
+                |len| {
+                    let has_room = bytes < bytes_max;
+                    bytes += len;
+                    has_room
+                },
+                &mut taken,
+            );
+        }
+        self.was_taken(&taken);
+        taken
+    }
+
+    fn was_taken(&mut self, taken: &[(Duration, SourceBlock)]) {
         self.sources.retain(|source| !source.turn.is_empty());
-        for (_, block) in &old {
+        for (_, block) in taken {
             self.bytes -= block.block.encoded_len();
             self.blocks -= 1;
             self.records -= u64::from(block.block.header.record_count);
         }
         self.look_for_oldest();
-        old
     }
 
     fn look_for_oldest(&mut self) {
@@ -128,6 +156,31 @@ impl Source {
                 old.extend(queue.drain(..younger));
             }
         }
+        self.forget_empty();
+    }
+
+    fn give_of(
+        &mut self,
+        streams: &HashSet<StreamId>,
+        until: Duration,
+        mut has_room: impl FnMut(usize) -> bool,
+        taken: &mut Vec<(Duration, SourceBlock)>,
+    ) {
+        for stream_id in self.turn.iter().filter(|stream_id| streams.contains(stream_id)) {
+            let Some(queue) = self.streams.get_mut(stream_id) else {
+                continue;
+            };
+            while let Some((since, block)) = queue.front()
+                && *since <= until
+                && has_room(block.block.encoded_len())
+            {
+                taken.extend(queue.pop_front());
+            }
+        }
+        self.forget_empty();
+    }
+
+    fn forget_empty(&mut self) {
         self.streams.retain(|_, queue| !queue.is_empty());
         self.turn.retain(|stream_id| self.streams.contains_key(stream_id));
     }

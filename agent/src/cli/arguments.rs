@@ -25,9 +25,10 @@ accepts the token. Changes nothing, and can be used beside a running agent.";
 const STATUS_EXAMPLES: &str = "Examples:
   edgelogger-agent status
   edgelogger-agent status --state-dir /var/lib/edgelogger-agent
-  edgelogger-agent status --json | jq .residual_positions
+  edgelogger-agent status --json | jq '.problems[] | {code, what, fix}'
 
-Asks the agent that runs from a state directory.";
+Asks the agent that runs from a state directory: the verdict, each problem with what to do about it, the connection, what waits
+where, and how far the collector is behind each source.";
 
 const FILES_EXAMPLES: &str = "Examples:
   edgelogger-agent files
@@ -40,11 +41,13 @@ const AUDIT_EXAMPLES: &str = "Examples:
   edgelogger-agent audit /var/log/app.log /var/log/app.log.1
   edgelogger-agent audit --url https://collector.example:7480 --token-file people.token /var/log/app.log
   On a machine that can't reach the API:
-    edgelogger-collector ledger --json --checks --machine machine-17 > ledger.json
+    edgelogger-collector ledger --json --checks --summaries --machine machine-17 -n 10000 > ledger.json
     edgelogger-agent audit --ledger ledger.json /var/log/*.log
 
 Compares each file, range by range, with what the collector says it has of it, by the checksums that were made when it
-was first read. Exits with 1 when something differs, or is missing without a reason.";
+was first read. Rotated copies are found by their content, also in .gz and .zst files. Of streams that ended long ago the
+collector keeps one checksum: they are found by the size of the file, or name their --source. Exits with 1 when something
+differs, or is missing without a reason, or a compressed file is damaged; with 2 when a file can't be read.";
 
 const SPOOL_EXAMPLES: &str = "Examples:
   edgelogger-agent spool ls
@@ -92,7 +95,7 @@ const REWIND_EXAMPLES: &str = "Examples:
 
 For when the collector lost what it had acknowledged: its disk was replaced, its log restored. Files that are still what
 they were are read again, in the same streams, once the agent is started; a collector that has some of it recognises
-that. Stop the agent first.";
+that. That the log was replaced (E0225) is settled once every file is rewound or gone. Stop the agent first.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   edgelogger-agent config show
@@ -108,6 +111,12 @@ const COMPLETIONS_EXAMPLES: &str = "Examples:
 
 const MAN_EXAMPLES: &str = "Examples:
   edgelogger-agent man /usr/local/share/man/man1";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  edgelogger-agent explain E0225
+
+What a code means that `status`, `check` or the agent's log shows, and what to do about it. The codes of the collector are
+among them.";
 
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
@@ -136,12 +145,15 @@ pub enum Command {
     /// Compare files with what the collector says it has of them
     #[command(before_help = AUDIT_EXAMPLES, before_long_help = AUDIT_EXAMPLES, after_help = EXIT_CODES)]
     Audit(AuditArguments),
-    /// Look at what waits on disk: measurements that the collector has not acknowledged
+    /// Look at what waits on disk: what can't be read again and the collector has not acknowledged
     #[command(subcommand, before_help = SPOOL_EXAMPLES, before_long_help = SPOOL_EXAMPLES, after_help = EXIT_CODES)]
     Spool(SpoolCommand),
     /// Have files sent again that a collector has lost
     #[command(before_help = REWIND_EXAMPLES, before_long_help = REWIND_EXAMPLES, after_help = EXIT_CODES)]
     Rewind(RewindArguments),
+    /// Explain an error code: what happened, and what to do about it
+    #[command(before_help = EXPLAIN_EXAMPLES, before_long_help = EXPLAIN_EXAMPLES, after_help = EXIT_CODES)]
+    Explain(ExplainArguments),
     /// Show the configuration that is in force, or what may be written in one
     #[command(subcommand, before_help = CONFIG_EXAMPLES, before_long_help = CONFIG_EXAMPLES, after_help = EXIT_CODES)]
     Config(ConfigCommand),
@@ -175,6 +187,13 @@ pub enum ConfigCommand {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// Such as E0225
+    pub(super) code: String,
 }
 
 /// Where a stream is rewound to.
@@ -216,7 +235,7 @@ pub struct RewindArguments {
     /// One stream; `edgelogger-agent files` shows them
     #[arg(long, value_name = "ID", group = "which")]
     pub(super) stream: Option<String>,
-    /// None: the gap is accepted, and no longer a trouble
+    /// None of those that are left: the gap is accepted, and no longer a trouble
     #[arg(long, group = "which")]
     pub(super) accept_gap: bool,
     /// From where: start, stored (what the collector at --url has), or a position in bytes

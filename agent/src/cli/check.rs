@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgelogger_common::clock::SystemClock;
-use edgelogger_common::disk::FaultDisk;
+use edgelogger_common::disk::{Disk, FaultDisk, OsDisk};
 
 use super::arguments::CheckArguments;
 use super::{FAILED, Failure};
@@ -17,6 +17,7 @@ use crate::ring::{Ring, RingLimits};
 use crate::sources::file::{FileSource, FileSourceConfig, FileSourceError, SkipReason};
 use crate::sources::host_metrics::HostMetricsConfig;
 use crate::sources::journald::JournaldConfig;
+use crate::spool::{SPOOL_DIR, files_bytes_max};
 use crate::status::{harmless, size};
 
 /// Files that are listed; the rest is counted.
@@ -116,7 +117,23 @@ fn files(findings: &mut Findings, file: &FileSourceConfig, config: &AgentConfig)
     }
     drop(held);
     show_files(findings, file, &source);
+    if file.spool_before_loss {
+        findings.line(&spool_of_files(config));
+    }
     Ok(())
+}
+
+/// What becomes of a file that is deleted while the collector is away.
+fn spool_of_files(config: &AgentConfig) -> String {
+    // The state directory may not be there yet.
+    let mut dirs = config.state_dir.ancestors();
+    let total = dirs.find_map(|dir| OsDisk.total_bytes(dir).ok()).unwrap_or(0);
+    let limits = config.spool.limits(total);
+    format!(
+        "  spool      what is gone with a file and not acknowledged is kept in {}, at most {}",
+        config.state_dir.join(SPOOL_DIR).display(),
+        size(files_bytes_max(&limits))
+    )
 }
 
 fn show_files(findings: &mut Findings, file: &FileSourceConfig, source: &FileSource) {

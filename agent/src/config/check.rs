@@ -22,6 +22,8 @@ const BATCH_BYTES: RangeInclusive<ByteSize> = ByteSize::kib(4)..=ByteSize::mib(8
 const RING_BYTES: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::gib(1);
 /// A terabyte is more than any outage of one machine; the spool's notes of its frames are bounded anyhow.
 const SPOOL_BYTES: RangeInclusive<ByteSize> = BYTES_MAX_MIN..=ByteSize::gib(1024);
+/// With less there is no room for a turn of the longest lines beside what is left to measurements.
+const SPOOL_BYTES_OF_FILES: RangeInclusive<ByteSize> = ByteSize::mib(4)..=ByteSize::gib(1024);
 /// Below a second the flash wears out, above a minute a crash of the machine costs too much.
 const FSYNC_INTERVAL: RangeInclusive<HumanDuration> =
     HumanDuration::from_secs(1)..=HumanDuration::from_secs(60);
@@ -122,6 +124,10 @@ impl AgentConfig {
         within("ring_bytes in [memory]", &self.memory.ring_bytes, &RING_BYTES)?;
         if let Some(bytes_max) = &self.spool.bytes_max {
             within("bytes_max in [spool]", bytes_max, &SPOOL_BYTES)?;
+            if self.keeps_files() {
+                let setting = "bytes_max in [spool], which spool_before_loss needs,";
+                within(setting, bytes_max, &SPOOL_BYTES_OF_FILES)?;
+            }
         }
         within(
             "fsync_interval in [spool]",

@@ -260,6 +260,12 @@ impl AgentConfig {
         }
     }
 
+    /// Do file sources use the spool?
+    #[must_use]
+    pub fn keeps_files(&self) -> bool {
+        self.source.file.iter().any(|file| file.spool_before_loss)
+    }
+
     /// How the ring is bounded.
     #[must_use]
     pub fn ring_limits(&self) -> RingLimits {

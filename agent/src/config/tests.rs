@@ -49,6 +49,7 @@ fn the_example_shows_every_key_with_its_default() {
         CollectorConfig::new("c", "ca").in_flight_bytes
     );
     assert_eq!(config.source.host_metrics, Some(HostMetricsConfig::default()));
+    assert!(!config.keeps_files(), "it is for the operator to say");
     for key in [
         "state_dir",
         "shutdown_timeout",
@@ -77,6 +78,7 @@ fn the_example_shows_every_key_with_its_default() {
         "open_files_max",
         "files_max",
         "allow_binary",
+        "spool_before_loss",
         "units",
         "exclude_units",
         "identifiers",
@@ -226,5 +228,22 @@ fn what_cannot_be_used_is_said_with_its_remedy() {
     check(
         |config| drop(config.labels.insert(String::new(), String::new())),
         "empty",
+    );
+}
+
+#[test]
+fn files_need_a_spool_that_has_room_for_their_lines() {
+    let with = |bytes_max: &str, keeps: bool| {
+        let text = format!(
+            "[collector]\nurl = 'wss://c'\nca = 'ca.pem'\ntoken = 't'\n[spool]\nbytes_max = '{bytes_max}'\n\
+             [[source.file]]\ninclude = ['/a']\nspool_before_loss = {keeps}"
+        );
+        parsed(&text).unwrap().check()
+    };
+    assert!(with("1 MiB", false).is_ok() && with("4 MiB", true).is_ok());
+    let refused = with("3 MiB", true).unwrap_err().to_string();
+    assert!(
+        refused.contains("spool_before_loss") && refused.contains("4 MiB"),
+        "{refused}"
     );
 }

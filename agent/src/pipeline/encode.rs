@@ -4,20 +4,22 @@
 //! nothing is sealed: data waits in the ring and in the batcher, and leaves in batches as large as allowed. But for
 //! what can't be read again: of that a batch is made after [`SPOOL_AFTER`], for the spool.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgelogger_common::clock::Clock;
 use edgelogger_common::codec::{Codec, CodecSetting};
+use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::Lane;
 use tokio::sync::{mpsc, watch};
 
 use crate::batcher::{Action, BatchSize, Batcher, BatcherSettings, Collected};
 use crate::encoder::{BatchesInFlight, Encoder};
-use crate::flow::{Outgoing, SpoolPolicy};
+use crate::flow::{Outgoing, SourceBlock, SpoolPolicy};
 use crate::ring::{Popped, Ring};
-use crate::spool::{BlockNote, Held, SPOOL_AFTER, Spool};
+use crate::sources::file::RESCUE_PATIENCE;
+use crate::spool::{BlockNote, Held, Room, SPOOL_AFTER, Spool};
 use crate::transport::{CollectorLimits, LineTerms};
 
 /// After this long without an event the encoder's buffers are given back.
@@ -26,6 +28,8 @@ const IDLE_AFTER: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// However thin the line: smaller batches compress badly.
 const THIN_BATCH_BYTES_MIN: u64 = 64 << 10;
+/// What of files that are gone is made a batch for the spool, before compression.
+const GONE_BYTES_MAX: usize = 256 << 10;
 
 pub(super) struct EncodeLoop {
     pub ring: Ring,
@@ -42,6 +46,8 @@ pub(super) struct EncodeLoop {
     pub spool: Option<Spool>,
     /// By the number of the source.
     pub policies: HashMap<u32, SpoolPolicy>,
+    /// Numbers of the sources whose files go to the spool when they are gone.
+    pub files: HashSet<u32>,
     /// Batches since the last one from the spool, while there was one.
     pub since_spooled: u32,
 }
@@ -55,6 +61,7 @@ impl EncodeLoop {
         let mut finished = false;
         while !(finished && self.batcher.is_empty()) {
             if !self.is_ready() {
+                self.keep_what_is_gone();
                 finished |= self.collect();
                 if finished {
                     self.batcher.drain();
@@ -69,6 +76,7 @@ impl EncodeLoop {
             Self::drain(&self.ring, &mut self.batcher, &*self.clock);
             let Some(place) = place else {
                 self.keep_what_is_due();
+                self.keep_what_is_gone();
                 continue;
             };
             let terms = self
@@ -83,6 +91,7 @@ impl EncodeLoop {
             if let Some(item) = self.next_item() {
                 place.send(item);
             }
+            self.keep_what_is_gone();
         }
     }
 
@@ -156,8 +165,14 @@ impl EncodeLoop {
                 let replayable = collected.replayable;
                 let held = self.hold(collected, since)?;
                 let batch = held.batch.clone();
-                if let Some(spool) = self.spool.as_ref().filter(|_| !replayable) {
-                    spool.sent(held);
+                match &self.spool {
+                    Some(spool) if !replayable => spool.sent(held),
+                    Some(spool) if !held.notes.is_empty() => {
+                        // Whether the line takes it in time counts from here.
+                        let since = self.clock.monotonic();
+                        spool.sent_files(Held { since, ..held });
+                    }
+                    _ => {}
                 }
                 Some(Outgoing::Batch(batch))
             }
@@ -170,21 +185,22 @@ impl EncodeLoop {
             .blocks
             .iter()
             .find_map(|block| of_source(block.credit.source_number()));
-        let notes = if collected.replayable {
-            Box::default()
-        } else {
-            collected
-                .blocks
-                .iter()
-                .map(|block| BlockNote::of(&block.block))
-                .collect()
+        let is_watched = |block: &&SourceBlock| {
+            !collected.replayable || self.files.contains(&block.credit.source_number())
         };
+        let notes = collected
+            .blocks
+            .iter()
+            .filter(is_watched)
+            .map(|block| BlockNote::of(&block.block).resuming(&block.resume))
+            .collect();
         match self.encoder.encode(collected) {
             Ok(batch) => Some(Held {
                 batch,
                 notes,
                 policy,
                 since,
+                of_file: None,
             }),
             Err(error) => {
                 tracing::error!(%error, "a batch could not be made; its records are sent after a restart of the agent");
@@ -211,11 +227,54 @@ impl EncodeLoop {
         }
     }
 
+    /// What was read of files that are gone now goes to the spool, if it waits here for too long.
+    fn keep_what_is_gone(&mut self) {
+        let (Some(spool), Some(since)) = (self.spool.clone(), self.batcher.replayable_oldest_at()) else {
+            return;
+        };
+        let until = self.clock.monotonic().checked_sub(SPOOL_AFTER);
+        let Some(until) = until.filter(|until| since <= *until && !self.files.is_empty()) else {
+            return;
+        };
+        let gone = spool.gone_streams();
+        while !gone.is_empty()
+            && spool.room(GONE_BYTES_MAX) == Room::Yes
+            && self.keep_one_gone(&spool, &gone, until)
+        {}
+    }
+
+    /// `false`: there is nothing more.
+    fn keep_one_gone(&mut self, spool: &Spool, gone: &HashSet<StreamId>, until: Duration) -> bool {
+        let Some((since, collected)) = self.batcher.take_gone(gone, until, GONE_BYTES_MAX) else {
+            return false;
+        };
+        if let Some(held) = self.hold(collected, since) {
+            spool.put_files(held);
+        }
+        true
+    }
+
     /// The agent stops and the line is gone: everything that can't be read again goes to the spool.
     fn keep_all(&mut self) {
         let Some(spool) = self.spool.clone() else { return };
-        while let Some(event) = self.ring.try_pop() {
-            self.batcher.push(event, self.clock.monotonic());
+        let deadline = Instant::now() + RESCUE_PATIENCE;
+        if self.files.is_empty() {
+            while let Some(event) = self.ring.try_pop() {
+                self.batcher.push(event, self.clock.monotonic());
+            }
+        } else {
+            // The sources say until their end which files are gone.
+            loop {
+                match self.ring.pop(Some(deadline)) {
+                    Popped::Event(event) => self.batcher.push(event, self.clock.monotonic()),
+                    Popped::Nudged => {}
+                    Popped::Finished | Popped::TimedOut => break,
+                }
+            }
+            let gone = spool.gone_streams();
+            while spool.wait_for_room(GONE_BYTES_MAX, deadline)
+                && self.keep_one_gone(&spool, &gone, Duration::MAX)
+            {}
         }
         while let Some(since) = self.batcher.volatile_oldest_at() {
             self.keep_one(&spool, since);
@@ -231,6 +290,14 @@ impl EncodeLoop {
         let now = self.clock.monotonic();
         let due = self.batcher.deadline(self.batches.count());
         let wait = due.map(|due| due.saturating_sub(now));
+        // A file may go while what was read of it waits for company.
+        let wait = wait.map(|wait| {
+            if self.files.is_empty() {
+                wait
+            } else {
+                wait.min(SPOOL_AFTER)
+            }
+        });
         match self.ring.pop(Some(Instant::now() + wait.unwrap_or(IDLE_AFTER))) {
             Popped::Event(event) => {
                 self.batcher.push(event, self.clock.monotonic());

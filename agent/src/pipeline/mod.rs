@@ -14,26 +14,30 @@
 //! | `encode` | the encoder's thread: batcher and encoder, when the line takes a batch |
 //! | `checkpoint` | the thread that writes and syncs checkpoints |
 //! | `journal` | acks: to the checkpoints and to the account |
+//! | `ages`, `rates` | how long the oldest waits, how fast things go |
 //! | `vitals` | what heartbeats and `status` tell |
 //!
 //! # While the collector is away
 //!
 //! The transport takes nothing, so the encoder's thread waits for room, the ring fills, and replayable sources stop
 //! reading: their data lies on disk already. Measurements have a queue of their own in the ring; after 2 s they go to
-//! the spool, and come back to the line when it takes something again.
+//! the spool, and come back to the line when it takes something again; and so does what of a file was neither acked nor
+//! read when the file went, where `spool_before_loss` is set.
 //!
 //! # Stopping
 //!
 //! 1. The ring is stopped and every source woken: sources end, and push no more.
 //! 2. The encoder drains the ring, whatever the age of the data, and closes its end of the channel.
 //! 3. The transport sends what is left and waits for its acks, at most `shutdown_timeout`.
-//! 4. What was not acked and can't be read again is written to the spool.
+//! 4. What was not acked and can't be read again is written to the spool; file sources read for it, as they end, what is
+//!    left of deleted files that they hold open.
 //! 5. Checkpoints are written and synced. What was not acked is sent, or read again, after the next start.
 
 mod ages;
 mod checkpoint;
 mod encode;
 mod journal;
+mod rates;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -55,13 +59,13 @@ use crate::checkpoint::{CheckpointError, Checkpoints, Durability, StreamState};
 use crate::config::{AgentConfig, Invalid};
 use crate::encoder::{BatchesInFlight, Encoder};
 use crate::ring::Ring;
-use crate::sources::file::FileSourceError;
+use crate::sources::file::{FileSourceError, RESCUE_PATIENCE};
 use crate::spool::{SPOOL_DIR, Spool, SpoolThread};
 use crate::status::{Reporter, StatusSocket};
 use crate::transport::{Identity, Parts, TargetError, Transport};
 
 pub(crate) use sources::own_paths;
-pub use vitals::{AgentVitals, ProcessCost, process_cost};
+pub use vitals::{AgentVitals, ProcessCost, StreamLag, process_cost};
 
 /// Items between encoder and transport. The transport takes one when the line has room for it, so these only wait;
 /// with two, one is being compressed while another is sent. More would be sealed before what is fresher than they are.
@@ -169,9 +173,16 @@ impl Agent {
         let ring = Ring::new(config.ring_limits());
         let batches = BatchesInFlight::new(ring.clone());
         let adoption = Adoption::needed(&checkpoints);
-        let prepared = sources::prepare(&config, &ring, &checkpoints, ground, adoption.as_ref())?;
         let spool_and_thread = start_spool(&config, &ring, &checkpoints, &batches, ground)?;
         let spool = spool_and_thread.as_ref().map(|(spool, _)| spool.clone());
+        let prepared = sources::prepare(
+            &config,
+            &ring,
+            &checkpoints,
+            ground,
+            adoption.as_ref(),
+            spool.as_ref(),
+        )?;
         let vitals = Arc::new(vitals::AgentVitals::new(
             ring.clone(),
             Arc::clone(&checkpoints),
@@ -211,6 +222,7 @@ impl Agent {
             runtime: tokio::runtime::Handle::current(),
             spool,
             policies: prepared.policies(),
+            files: prepared.files(),
             since_spooled: 0,
         };
         let encoder =
@@ -263,7 +275,12 @@ impl Agent {
         serving.abort();
         let _ = serving.await;
         let threads = sources.into_threads().into_iter().chain([encoder]).collect();
-        join(threads).await;
+        let patience = if config.keeps_files() {
+            JOIN_PATIENCE + RESCUE_PATIENCE
+        } else {
+            JOIN_PATIENCE
+        };
+        join(threads, patience).await;
         if let Some((spool, thread)) = spool {
             drained &= spool.is_empty();
             thread.finish();
@@ -275,7 +292,8 @@ impl Agent {
     }
 }
 
-/// The spool, where something is collected that can't be read again, or an earlier process left something.
+/// The spool, where something is collected that can't be read again (or once a file is gone), or an earlier process left
+/// something.
 fn start_spool(
     config: &AgentConfig,
     ring: &Ring,
@@ -288,7 +306,8 @@ fn start_spool(
         .exists(&config.state_dir.join(SPOOL_DIR))
         .unwrap_or(true);
     let is_open = |state: &StreamState| !state.descriptor.replayable;
-    if config.source.host_metrics.is_none() && !left && !checkpoints.streams().iter().any(is_open) {
+    let is_wanted = config.source.host_metrics.is_some() || config.keeps_files();
+    if !is_wanted && !left && !checkpoints.streams().iter().any(is_open) {
         return Ok(None);
     }
     let parts = crate::spool::Parts {
@@ -299,14 +318,15 @@ fn start_spool(
         checkpoints: Arc::clone(checkpoints),
         ring: ring.clone(),
         batches: batches.clone(),
+        codec: config.batch.codec,
     };
     let spool = Spool::start(parts).map_err(AgentError::system("start the spool's thread"))?;
     Ok(Some(spool))
 }
 
 /// Waits for threads to end, within bounds.
-async fn join(threads: Vec<JoinHandle<()>>) {
-    let deadline = Instant::now() + JOIN_PATIENCE;
+async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
+    let deadline = Instant::now() + patience;
     while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

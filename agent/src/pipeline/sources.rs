@@ -1,6 +1,6 @@
 //! One thread for each source.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,12 +16,15 @@ use crate::ring::{RESERVE_BYTES_DEFAULT, Ring};
 use crate::sources::file::{FileSource, FileSourceStatus, Waker};
 use crate::sources::host_metrics::{HostMetricsSource, HostMetricsStatus};
 use crate::sources::journald::{JournaldSource, JournaldStatus};
+use crate::spool::Spool;
 
 /// Views of all sources.
 #[derive(Debug, Clone, Default)]
 pub struct SourceStatuses {
     /// One for each `[[source.file]]`.
     pub files: Vec<FileSourceStatus>,
+    /// The globs of each.
+    pub file_globs: Vec<String>,
     /// `[source.journald]`.
     pub journald: Option<JournaldStatus>,
     /// `[source.host_metrics]`.
@@ -38,6 +41,8 @@ pub(super) struct Prepared {
     statuses: SourceStatuses,
     /// What happens to what can't be read again where it has no room on disk, by the number of its source.
     policies: HashMap<u32, SpoolPolicy>,
+    /// Numbers of the sources whose files go to the spool when they are gone.
+    files: HashSet<u32>,
 }
 
 /// Sources that run.
@@ -53,6 +58,7 @@ pub(super) fn prepare(
     checkpoints: &Arc<Checkpoints>,
     ground: &Ground,
     adoption: Option<&Adoption>,
+    spool: Option<&Spool>,
 ) -> Result<Prepared, AgentError> {
     let alarm = Alarm::new().map_err(AgentError::system("make a wake-up for the sources"))?;
     let mut prepared = Prepared {
@@ -61,17 +67,25 @@ pub(super) fn prepare(
         alarm,
         statuses: SourceStatuses::default(),
         policies: HashMap::new(),
+        files: HashSet::new(),
     };
     let own_paths = own_paths(config);
     for (index, file) in config.source.file.iter().enumerate() {
         let handle = ring.source(&format!("file {index}"), RESERVE_BYTES_DEFAULT);
+        if file.spool_before_loss {
+            prepared.files.insert(handle.number());
+        }
         let clock = Arc::clone(&ground.clock);
         let mut source = FileSource::new(file.clone(), handle, Arc::clone(checkpoints), clock, &own_paths)?;
         if let Some(adoption) = adoption {
             source.adopt_with(adoption.clone());
         }
+        if let Some(spool) = spool {
+            source.keep_in(spool.clone());
+        }
         prepared.wakers.push(source.waker());
         prepared.statuses.files.push(source.status());
+        prepared.statuses.file_globs.push(file.include.join(", "));
         prepared.add(format!("files-{index}"), move || source.run());
     }
     if let Some(journald) = config.source.journald.clone() {
@@ -112,6 +126,10 @@ impl Prepared {
 
     pub fn policies(&self) -> HashMap<u32, SpoolPolicy> {
         self.policies.clone()
+    }
+
+    pub fn files(&self) -> HashSet<u32> {
+        self.files.clone()
     }
 
     pub fn start(self) -> io::Result<Sources> {

@@ -380,6 +380,73 @@ async fn what_can_not_be_measured_again_outlives_an_outage_and_a_restart() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_in_an_outage_is_kept_over_a_stop_and_sent_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = Collector::start(dir.path()).await;
+    let (log, other) = (dir.path().join("a.log"), dir.path().join("b.log"));
+    let mut config = config(dir.path(), collector.port);
+    config.memory.ring_bytes = edgelogger_common::size::ByteSize::mib(1);
+    let mut file = FileSourceConfig::new(vec![dir.path().join("*.log").display().to_string()]);
+    file.spool_before_loss = true;
+    config.source.file.push(file);
+    let mut expected = append(&log, 0..10);
+    let agent = Running::start(config.clone());
+    until("the first lines", || collector.lines().len() >= 10).await;
+    agent.stop().await;
+    assert!(!config.state_dir.join(SPOOL_DIR).exists());
+
+    // Nobody listens there.
+    config.collector.url = "wss://127.0.0.1:1".to_owned();
+    config.shutdown_timeout = Duration::from_millis(100).into();
+    let agent = Running::start(config.clone());
+    expected.extend(append(&other, 10..20));
+    // More than the ring takes.
+    expected.extend(append(&log, 20..200_000));
+    let deadline = Instant::now() + PATIENCE;
+    let is_reading = |report: &StatusReport| {
+        let files = report.files.as_ref();
+        files.is_some_and(|files| files.followed == 2 && files.files.iter().all(|file| file.read > 0))
+    };
+    while !agent.status().await.is_ok_and(|report| is_reading(&report)) {
+        assert!(Instant::now() < deadline, "it never read both files");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::remove_file(&log).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = agent.status().await.unwrap();
+        assert_eq!(report.residual_positions, 0, "{report:?}");
+        // It may be deleted at last: nothing is left to be read of it.
+        let files = report.files.unwrap().files;
+        let is_kept = !files
+            .iter()
+            .any(|file| file.name.ends_with("a.log") && file.read < file.size);
+        if is_kept && report.spool.is_some_and(|spool| spool.batches > 0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it was never kept");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // This one goes in the very moment of the stop.
+    std::fs::remove_file(&other).unwrap();
+    assert_eq!(agent.stop().await, Outcome { drained: false });
+
+    config.collector.url = format!("wss://127.0.0.1:{}", collector.port);
+    config.source.file[0].spool_before_loss = false;
+    let agent = Running::start(config);
+    until("the ends of both streams", || {
+        collector.received.lock().ends.len() >= 2
+    })
+    .await;
+    until("all lines", || collector.lines().len() >= expected.len()).await;
+    agent.stop().await;
+    let mut lines = collector.lines();
+    lines.sort_unstable();
+    expected.sort_unstable();
+    assert!(lines == expected, "{} lines of {}", lines.len(), expected.len());
+}
+
+#[tokio::test]
 async fn a_second_agent_in_the_same_state_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), 1);

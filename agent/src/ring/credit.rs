@@ -248,7 +248,7 @@ impl CreditPermit {
     }
 
     /// The block was read, and is in flight from now on.
-    pub(super) fn pushed(&mut self, in_flight: InFlight) {
+    pub(crate) fn pushed(&mut self, in_flight: InFlight) {
         self.in_flight = in_flight;
     }
 

@@ -8,7 +8,7 @@ use edgelogger_proto::v1::{Batch, Range, SpoolBlock, SpoolEntry, SpoolStream, St
 use prost::Message;
 
 use crate::checkpoint::StreamState;
-use crate::flow::{EncodedBatch, Resume, SentBlock, StreamClose};
+use crate::flow::{CONTENT_CHECK_BYTES_MAX, ContentCheck, EncodedBatch, Resume, SentBlock, StreamClose};
 use crate::tally::{Amount, Amounts, amounts};
 
 /// Ranges of a stream that an entry tells as acked; a stream has one or two.
@@ -31,6 +31,8 @@ pub struct BlockNote {
     pub reason: Option<ReceiptReason>,
     /// Of a block that has receipts.
     pub with_receipts: Option<Box<Amounts>>,
+    /// What to remember when it is acknowledged.
+    pub resume: Resume,
 }
 
 impl BlockNote {
@@ -51,6 +53,16 @@ impl BlockNote {
             counts_records: header.counts_records,
             reason,
             with_receipts: (!receipts.is_empty()).then(|| Box::new(amounts(block))),
+            resume: Resume::Nowhere,
+        }
+    }
+
+    /// The same, of a source that resumes behind it.
+    #[must_use]
+    pub fn resuming(self, resume: &Resume) -> Self {
+        Self {
+            resume: resume.clone(),
+            ..self
         }
     }
 
@@ -75,12 +87,17 @@ impl BlockNote {
             start: self.start,
             end: self.end,
             record_count: self.record_count,
-            resume: Resume::Nowhere,
+            resume: self.resume.clone(),
         }
     }
 
     fn to_proto(&self) -> SpoolBlock {
         let Amounts { positions, records } = self.with_receipts.as_deref().copied().unwrap_or_default();
+        let check = match self.resume {
+            Resume::Content(check) => check,
+            // A journal is never here.
+            Resume::Nowhere | Resume::Cursor(_) => ContentCheck::default(),
+        };
         SpoolBlock {
             stream_id: self.stream_id.to_proto(),
             start: self.start,
@@ -92,6 +109,8 @@ impl BlockNote {
             dropped_records: records.dropped,
             lost_records: records.lost,
             counts_records: self.counts_records,
+            check_len: check.len,
+            check_crc32c: check.crc32c,
         }
     }
 
@@ -125,6 +144,13 @@ impl BlockNote {
                 .ok()
                 .and_then(|reason| ReceiptReason::try_from(reason).ok()),
             with_receipts: has_receipts.then(|| Box::new(amounts)),
+            resume: match block.check_len {
+                0 => Resume::Nowhere,
+                len => Resume::Content(ContentCheck {
+                    len: len.min(CONTENT_CHECK_BYTES_MAX),
+                    crc32c: block.check_crc32c,
+                }),
+            },
         })
     }
 }
@@ -312,7 +338,9 @@ mod tests {
                 blocks.push(block(at, records, &receipts));
                 at = blocks[blocks.len() - 1].header.end + 1;
             }
-            let notes: Vec<BlockNote> = blocks.iter().map(BlockNote::of).collect();
+            let resume = Resume::Content(ContentCheck { len: 7, crc32c: 9 });
+            let mut notes: Vec<BlockNote> = blocks.iter().map(BlockNote::of).collect();
+            notes[0] = notes[0].clone().resuming(&resume);
             for (block, note) in blocks.iter().zip(&notes) {
                 prop_assert_eq!(note.amounts(), amounts(block));
             }

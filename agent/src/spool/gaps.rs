@@ -8,14 +8,17 @@ use edgelogger_common::block::{Block, ReceiptReason};
 use edgelogger_common::stream::StreamId;
 
 use super::entry::BlockNote;
+use crate::flow::Resume;
 use crate::tally::InFlight;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Gap {
     end: u64,
     reason: ReceiptReason,
     records: u64,
     counts_records: bool,
+    /// Behind its end.
+    resume: Resume,
 }
 
 /// See the module page.
@@ -49,6 +52,7 @@ impl Gaps {
                 reason: note.reason.unwrap_or(reason),
                 records: note.amounts().records.all,
                 counts_records: note.counts_records,
+                resume: note.resume.clone(),
             };
             self.insert(note.stream_id, note.start, gap);
         }
@@ -69,18 +73,19 @@ impl Gaps {
         if let Some(next) = self.ranges.get(&behind).filter(|next| next.reason == gap.reason) {
             gap.end = next.end;
             gap.records += next.records;
+            gap.resume = next.resume.clone();
             self.ranges.remove(&behind);
         }
         self.ranges.insert((stream_id, start), gap);
     }
 
-    /// All of them as blocks, with what is in flight of them.
-    pub fn take(&mut self) -> (Vec<Block>, InFlight) {
+    /// All of them as blocks, each with how its source resumes behind it; and what is in flight of them.
+    pub fn take(&mut self) -> (Vec<(Block, Resume)>, InFlight) {
         let Self {
             ranges, in_flight, ..
         } = std::mem::take(self);
         let block = |((id, start), gap): ((StreamId, u64), Gap)| {
-            Block::receipt(
+            let block = Block::receipt(
                 id,
                 gap.counts_records,
                 start,
@@ -88,7 +93,8 @@ impl Gaps {
                 gap.reason,
                 gap.records,
                 true,
-            )
+            );
+            (block, gap.resume)
         };
         (ranges.into_iter().map(block).collect(), in_flight)
     }
@@ -109,6 +115,7 @@ mod tests {
             counts_records: true,
             reason: None,
             with_receipts: None,
+            resume: Resume::Nowhere,
         }
     }
 
@@ -138,7 +145,7 @@ mod tests {
             }
             let (blocks, _) = gaps.take();
             prop_assert_eq!(blocks.len(), expected);
-            let told: u64 = blocks.iter().flat_map(|block| block.receipts().unwrap()).map(|one| one.count).sum();
+            let told: u64 = blocks.iter().flat_map(|(block, _)| block.receipts().unwrap()).map(|one| one.count).sum();
             prop_assert_eq!(told, records);
         }
     }

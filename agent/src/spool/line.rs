@@ -1,6 +1,6 @@
 //! What is on the line: handed to the transport, and not acked yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use edgelogger_common::stream::StreamId;
@@ -20,6 +20,25 @@ pub struct Held {
     pub policy: Option<SpoolPolicy>,
     /// When its oldest block came.
     pub since: Duration,
+    /// It is what one file has in a batch that is on the line; written only once the file is gone.
+    pub of_file: Option<OfFile>,
+}
+
+/// A file's part of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct OfFile {
+    /// Its stream, which is that of all `notes`.
+    pub stream_id: StreamId,
+    /// Blocks of all streams in the batch.
+    pub blocks: usize,
+}
+
+impl Held {
+    /// Can it not be read again?
+    fn is_volatile(&self, gone: &HashSet<StreamId>) -> bool {
+        self.of_file
+            .is_none_or(|of_file| gone.contains(&of_file.stream_id))
+    }
 }
 
 /// Where the copy of a batch is that is on the line.
@@ -109,18 +128,20 @@ impl Line {
         self.batches.get_mut(&number)
     }
 
-    /// When the next copy is due.
-    pub fn due(&self) -> Option<Duration> {
+    /// When the next copy is due. `gone`: files that can't be read again.
+    pub fn due(&self, gone: &HashSet<StreamId>) -> Option<Duration> {
         let uncopied = self
             .batches
             .values()
-            .filter(|on_line| on_line.copied == Copied::No);
+            .filter(|on_line| on_line.copied == Copied::No && on_line.held.is_volatile(gone));
         uncopied.map(|on_line| on_line.held.since + SPOOL_AFTER).min()
     }
 
     /// The oldest that has no copy and is at least this old.
-    pub fn uncopied(&mut self, since_max: Duration) -> Option<(u64, &mut OnLine)> {
-        let is_due = |on_line: &OnLine| on_line.copied == Copied::No && on_line.held.since <= since_max;
+    pub fn uncopied(&mut self, since_max: Duration, gone: &HashSet<StreamId>) -> Option<(u64, &mut OnLine)> {
+        let is_due = |on_line: &OnLine| {
+            on_line.copied == Copied::No && on_line.held.since <= since_max && on_line.held.is_volatile(gone)
+        };
         self.batches
             .iter_mut()
             .find(|(_, on_line)| is_due(on_line))

@@ -13,6 +13,7 @@
 //! | `entry.rs` | what a frame holds |
 //! | `state.rs`, `work.rs` | what is kept where; what the disk does next; pure |
 //! | `line.rs`, `frames.rs`, `gaps.rs` | its parts: on the line, on disk, given up |
+//! | `files.rs` | what of files comes here: only what is gone |
 //! | `recover.rs` | what an earlier process left, and how its streams are closed; pure |
 //! | `disk.rs`, `thread.rs` | the shell: the log, and the one thread that waits for it |
 //! | `status.rs` | what is said of it |
@@ -20,7 +21,8 @@
 //!
 //! # What always holds
 //!
-//! - Files and the journal never come here: their data lies on disk already.
+//! - The journal never comes here: its data lies on disk already; nor does a file that can be read again. What is gone
+//!   of files comes only where the operator says so (`spool_before_loss`), and never takes the place of anything else.
 //! - While the collector acknowledges in time nothing is written, and no file is made.
 //! - Every position is somewhere: on the line, in memory, in a frame, or told in a receipt; the tally counts it as in
 //!   flight until the collector has the one or the other.
@@ -37,6 +39,7 @@
 mod config;
 mod disk;
 mod entry;
+mod files;
 mod frames;
 mod gaps;
 mod line;
@@ -58,21 +61,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use edgelogger_common::clock::Clock;
+use edgelogger_common::codec::CodecSetting;
 use edgelogger_common::disk::Disk;
 use edgelogger_common::stream::StreamId;
 use parking_lot::{Condvar, Mutex};
 
 pub use config::{BYTES_MAX_MIN, SpoolConfig, SpoolLimits};
 pub use entry::BlockNote;
-pub use line::Held;
+pub use files::{Left, LeftOfFile, Room, files_bytes_max};
+pub use line::{Held, OfFile};
 pub use show::{Exporter, Holdings, PositionRange, StreamHoldings, check_entry, log_options};
 pub use state::{MEMORY_BYTES_MAX, SPOOL_AFTER};
 pub use status::SpoolStatusView;
 
 use crate::checkpoint::Checkpoints;
-use crate::encoder::BatchesInFlight;
+use crate::encoder::{BatchesInFlight, Encoder};
 use crate::flow::{EncodedBatch, SentBlock, SpoolPolicy, StreamClose};
 use crate::ring::Ring;
+use files::Found;
 use state::State;
 use status::Trouble;
 
@@ -99,6 +105,8 @@ pub struct Parts {
     pub ring: Ring,
     /// Counts what comes back from disk.
     pub batches: BatchesInFlight,
+    /// How what files hand over is compressed.
+    pub codec: CodecSetting,
 }
 
 struct Shared {
@@ -109,6 +117,10 @@ struct Shared {
     clock: Arc<dyn Clock>,
     checkpoints: Arc<Checkpoints>,
     ring: Ring,
+    /// What an earlier process left of files.
+    found: Mutex<Found>,
+    /// Of what files hand over.
+    encoder: Mutex<Encoder>,
 }
 
 impl Shared {
@@ -151,7 +163,10 @@ impl Spool {
         let recovery = parts.checkpoints.recovery();
         let adopts = recovery.fresh || !recovery.damage.is_empty();
         let earlier = thread::earlier(&parts.checkpoints);
+        let encoder = Encoder::new(parts.codec, parts.batches.clone(), parts.ring.tally());
         let shared = Arc::new(Shared {
+            found: Mutex::new(Found::Reading),
+            encoder: Mutex::new(encoder),
             state: Mutex::new(State::new(limits, parts.batches, parts.ring.tally())),
             changed: Condvar::new(),
             trouble: Mutex::default(),
@@ -208,10 +223,8 @@ impl Spool {
     #[must_use]
     pub fn end(&self, close: StreamClose) -> Option<StreamClose> {
         let stream = self.0.checkpoints.stream(&close.stream_id);
-        if stream.is_none_or(|stream| stream.descriptor.replayable) {
-            return Some(close);
-        }
-        self.0.state.lock().end(close)
+        let is_replayable = stream.is_none_or(|stream| stream.descriptor.replayable);
+        self.0.state.lock().end(close, is_replayable)
     }
 
     /// Takes an end that waited and may go now.
@@ -230,6 +243,7 @@ impl Spool {
     /// A stream is acked to its end.
     pub fn ended(&self, stream_id: &StreamId) {
         self.0.state.lock().ended(stream_id);
+        self.0.found.lock().forget(stream_id);
     }
 
     /// Is everything acked?
@@ -256,6 +270,37 @@ fn timed(held: Held) -> Held {
     Held {
         since: BEFORE + held.since,
         ..held
+    }
+}
+
+/// A spool whose disk is waited for by a test.
+#[cfg(test)]
+pub(crate) struct ByHand(thread::DiskThread);
+
+#[cfg(test)]
+impl Spool {
+    pub(crate) fn by_hand(parts: Parts) -> (Self, ByHand) {
+        let (spool, mut thread) = Self::assemble(parts);
+        thread.begin();
+        (spool, ByHand(thread))
+    }
+}
+
+#[cfg(test)]
+impl ByHand {
+    /// Does all that is to be done now.
+    pub(crate) fn work(&mut self) {
+        for _ in 0..10_000 {
+            let Some(work) = self.0.work_now() else { return };
+            self.0.do_it(work);
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// As [`SpoolThread::finish`].
+    pub(crate) fn finish(mut self) {
+        self.0.shared.state.lock().stop();
+        self.work();
     }
 }
 

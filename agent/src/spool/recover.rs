@@ -1,6 +1,7 @@
 //! What an earlier process left on disk: frame by frame to a plan of what is sent, and what is known of its streams. Pure.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use edgelogger_common::block::ReceiptReason;
 use edgelogger_common::range_set::RangeSet;
@@ -9,7 +10,7 @@ use edgelogger_proto::v1::{SpoolStream, StreamDescriptor, StreamEndReason};
 
 use super::entry::{BlockNote, Content, Entry};
 use crate::checkpoint::StreamState;
-use crate::flow::StreamClose;
+use crate::flow::{Resume, StreamClose};
 
 /// What is known of one stream of an earlier process.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct Known {
     pub damaged: RangeSet,
     /// Where it ends, if its process stopped in order.
     pub end: Option<StreamClose>,
+    /// What the spool holds of a file, and how that is resumed behind it.
+    pub of_file: Vec<(Range<u64>, Resume)>,
     /// Damage was met before its last block.
     damage_seen: u64,
 }
@@ -128,6 +131,9 @@ impl<'a> Recovery<'a> {
             // A frame that a crash left twice, or receipts for a segment that is still there.
             let is_here = known.ranges.covers(range.clone());
             is_needed |= !is_acked && !is_here;
+            if note.resume != Resume::Nowhere {
+                known.of_file.push((range.clone(), note.resume.clone()));
+            }
             add(&mut known.ranges, range);
         }
         if is_needed {
@@ -138,7 +144,7 @@ impl<'a> Recovery<'a> {
 
 /// A set holds far more ranges than a spool makes of one stream; one that does not fit leaves a hole that is told as lost,
 /// and the collector knows better.
-fn add(set: &mut RangeSet, range: std::ops::Range<u64>) {
+fn add(set: &mut RangeSet, range: Range<u64>) {
     if range.start < range.end {
         let _ = set.insert(range);
     }
@@ -172,7 +178,7 @@ pub fn close(stream_id: StreamId, state: &StreamState, known: Option<&Known>) ->
             ..close
         },
     );
-    let hole = |hole: std::ops::Range<u64>| {
+    let hole = |hole: Range<u64>| {
         let reason = if known.damaged.covers(hole.clone()) {
             ReceiptReason::Damaged
         } else {
@@ -189,10 +195,9 @@ pub fn close(stream_id: StreamId, state: &StreamState, known: Option<&Known>) ->
 
 #[cfg(test)]
 mod tests {
-    use edgelogger_proto::v1::{Batch, Range};
+    use edgelogger_proto::v1::{self, Batch};
 
     use super::*;
-    use crate::flow::Resume;
 
     const STREAM: StreamId = StreamId::from_bytes([9; 16]);
 
@@ -203,7 +208,7 @@ mod tests {
         }
     }
 
-    fn state(acked: std::ops::Range<u64>) -> StreamState {
+    fn state(acked: Range<u64>) -> StreamState {
         let mut set = RangeSet::new();
         add(&mut set, acked.clone());
         StreamState {
@@ -215,7 +220,7 @@ mod tests {
         }
     }
 
-    fn frame(acked: std::ops::Range<u64>, start: u64, end: u64) -> Entry {
+    fn frame(acked: Range<u64>, start: u64, end: u64) -> Entry {
         let note = BlockNote {
             stream_id: STREAM,
             start,
@@ -224,12 +229,13 @@ mod tests {
             counts_records: true,
             reason: None,
             with_receipts: None,
+            resume: Resume::Nowhere,
         };
         Entry {
             written_ns: 1,
             streams: vec![SpoolStream {
                 descriptor: Some(descriptor()),
-                acked: vec![Range {
+                acked: vec![v1::Range {
                     start: acked.start,
                     end: acked.end,
                 }],

@@ -24,7 +24,7 @@ pub fn log_options() -> SegmentOptions {
 }
 
 /// Whatever an encoder could make.
-fn limits() -> BatchLimits {
+pub(super) fn limits() -> BatchLimits {
     BatchLimits {
         decode: DecodeLimits {
             compressed_bytes_max: disk::ENTRY_BYTES_MAX as usize,
@@ -51,7 +51,9 @@ pub fn check_entry(frame: &Frame) -> Result<(), String> {
         Content::Batch(batch, notes) => {
             let blocks =
                 validate(&batch, &limits(), &mut Decompressor::new()).map_err(|error| error.to_string())?;
-            let is_told = |(block, note): (&Block, &entry::BlockNote)| *note == entry::BlockNote::of(block);
+            let is_told = |(block, note): (&Block, &entry::BlockNote)| {
+                *note == entry::BlockNote::of(block).resuming(&note.resume)
+            };
             if blocks.len() != notes.len() || !blocks.iter().zip(&notes).all(is_told) {
                 return Err("what the entry says of its blocks is not what they are".to_owned());
             }

@@ -11,7 +11,7 @@
 //! A batch is in exactly one of: on the line (perhaps with a frame that is its copy), waiting, appended, a frame, ready,
 //! or what is left of it in gaps. Its positions are in flight as long as it is anywhere.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::frames::{Fate, Frame, Frames};
 use super::gaps::Gaps;
 use super::line::{Copied, Held, Line};
 use crate::encoder::BatchesInFlight;
-use crate::flow::{EncodedBatch, SentBlock, SpoolPolicy, StreamClose};
+use crate::flow::{EncodedBatch, Resume, SentBlock, SpoolPolicy, StreamClose};
 use crate::tally::{InFlight, Tally};
 
 /// What was not acked for so long is written. A line that works is never so slow, and it is what a crash costs.
@@ -70,6 +70,8 @@ pub struct State {
     pub(super) gaps: Gaps,
     /// Blocks of each stream that are here and not on the line, gaps aside.
     kept_blocks: HashMap<StreamId, usize>,
+    /// Streams whose file is gone.
+    pub(super) gone: HashSet<StreamId>,
     pub(super) held_ends: Vec<StreamClose>,
     pub(super) sent_ends: HashMap<StreamId, StreamClose>,
     pub(super) disk: super::work::DiskState,
@@ -92,6 +94,7 @@ impl State {
             reading: None,
             gaps: Gaps::default(),
             kept_blocks: HashMap::new(),
+            gone: HashSet::new(),
             held_ends: Vec::new(),
             sent_ends: HashMap::new(),
             disk: super::work::DiskState::default(),
@@ -135,7 +138,11 @@ impl State {
         let oldest_goes = held.policy == Some(SpoolPolicy::DropOldest);
         self.waiting_bytes += len;
         self.waiting.push_back(held);
-        while self.waiting_bytes > MEMORY_BYTES_MAX && self.drop_waiting(oldest_goes) {}
+        // One that is larger than that waits alone.
+        while self.waiting_bytes > MEMORY_BYTES_MAX
+            && self.waiting.len() > 1
+            && self.drop_waiting(oldest_goes)
+        {}
     }
 
     pub(super) fn drop_waiting(&mut self, oldest: bool) -> bool {
@@ -234,6 +241,7 @@ impl State {
             notes,
             policy: None,
             since: now,
+            of_file: None,
         };
         Some((held, Copied::At(sequence)))
     }
@@ -259,23 +267,29 @@ impl State {
             return None;
         }
         let (blocks, in_flight) = self.gaps.take();
+        let note = |(block, resume): &(Block, Resume)| BlockNote::of(block).resuming(resume);
+        let notes: Box<[BlockNote]> = blocks.iter().map(note).collect();
+        let blocks: Vec<Block> = blocks.into_iter().map(|(block, _)| block).collect();
         blocks.iter().for_each(|block| self.tally.sending(block));
-        let notes: Box<[BlockNote]> = blocks.iter().map(BlockNote::of).collect();
         Some(Held {
             batch: receipt_batch(&blocks, &notes, &self.batches, in_flight),
             notes,
             policy: None,
             since,
+            of_file: None,
         })
     }
 
-    /// An end, if it may go to the line now: all blocks of its stream were handed to it.
-    pub fn end(&mut self, close: StreamClose) -> Option<StreamClose> {
+    /// An end, if it may go to the line now: all blocks of its stream were handed to it. `is_replayable`: its source
+    /// finds it again, unless that is a file which is gone.
+    pub fn end(&mut self, close: StreamClose, is_replayable: bool) -> Option<StreamClose> {
         if self.keeps(&close.stream_id) {
             self.held_ends.push(close);
             return None;
         }
-        self.sent_ends.insert(close.stream_id, close.clone());
+        if !is_replayable || self.gone.contains(&close.stream_id) {
+            self.sent_ends.insert(close.stream_id, close.clone());
+        }
         Some(close)
     }
 
@@ -316,6 +330,7 @@ impl State {
     /// A stream is acked to its end.
     pub fn ended(&mut self, stream_id: &StreamId) {
         self.sent_ends.remove(stream_id);
+        self.gone.remove(stream_id);
     }
 
     /// The agent stops: what is not acked is written now.

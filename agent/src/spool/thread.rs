@@ -1,5 +1,6 @@
 //! The thread that waits for the disk, so that nothing else does: carries out what the state decides.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use parking_lot::MutexGuard;
 
 use super::disk::{InPlace, Store};
 use super::entry::{self, BlockNote, Content};
+use super::files::{self, Found};
 use super::recover::{self, Plan, Recovery};
 use super::state::State;
 use super::work::{Append, Work};
@@ -135,7 +137,15 @@ impl DiskThread {
         let now_ns = self.shared.clock.wall_ns();
         let bytes = match &append {
             Append::Waiting(held) | Append::Copy(_, held) => {
-                entry::batch(&held.batch, &held.notes, self.streams(&held.notes), now_ns)
+                let streams = self.streams(&held.notes);
+                match files::part_of(held) {
+                    Ok(batch) => entry::batch(&batch, &held.notes, streams, now_ns),
+                    Err(error) => {
+                        tracing::error!("a batch can't be copied to the spool: {error}; test the memory");
+                        self.shared.state.lock().not_copied(&append);
+                        return Ok(());
+                    }
+                }
             }
             Append::End(close) => {
                 let stream = self.shared.checkpoints.stream(&close.stream_id);
@@ -255,7 +265,9 @@ impl DiskThread {
     pub fn begin(&mut self) {
         if !self.store.exists() {
             self.close_earlier(&Plan::default());
+            *self.shared.found.lock() = Found::Files(HashMap::new());
         } else if let Err(error) = self.try_begin() {
+            *self.shared.found.lock() = Found::Unreadable;
             self.failed(&error);
         }
     }
@@ -294,6 +306,12 @@ impl DiskThread {
         self.take_over(std::mem::take(&mut plan.frames));
         self.tell_extent();
         self.close_earlier(&plan);
+        let is_file = |id: &StreamId| {
+            let stream = self.shared.checkpoints.stream(id);
+            stream.is_some_and(|stream| stream.descriptor.replayable)
+        };
+        plan.known.retain(|id, _| is_file(id));
+        *self.shared.found.lock() = Found::Files(plan.known);
         Ok(())
     }
 
@@ -332,7 +350,9 @@ impl DiskThread {
             .adopted
             .iter()
             .filter_map(|descriptor| StreamId::try_from(&descriptor.stream_id[..]).ok());
-        earlier.extend(adopted.filter_map(|id| self.shared.checkpoints.stream(&id)));
+        let adopted = adopted.filter_map(|id| self.shared.checkpoints.stream(&id));
+        // A file's stream is ended by its source, which looks for the file first.
+        earlier.extend(adopted.filter(|stream| !stream.descriptor.replayable));
         if earlier.is_empty() {
             return;
         }

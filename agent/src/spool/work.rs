@@ -93,7 +93,8 @@ impl State {
             self.disk.retry_at = None;
             return Some(Work::Reopen);
         }
-        if self.disk.unsynced && (now >= self.disk.sync_at || self.stopping) {
+        let is_due = now >= self.disk.sync_at || self.stopping || self.unsynced_is_much();
+        if self.disk.unsynced && is_due {
             return Some(Work::Sync);
         }
         self.drop_too_old(now);
@@ -115,7 +116,10 @@ impl State {
             .frames
             .first_unsent()
             .map(|frame| frame.since + self.limits.age_max);
-        [self.line.due(), sync, receipts, age].into_iter().flatten().min()
+        [self.line.due(&self.gone), sync, receipts, age]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Is everything done that can be, before the process ends?
@@ -133,16 +137,21 @@ impl State {
     }
 
     fn next_append(&mut self, now: Duration) -> Option<Work> {
-        if let Some(first) = self.waiting.front() {
-            let len = first.batch.payload.len();
-            if self.has_room(len as u64, first.policy.is_none()) {
-                self.waiting_bytes -= len;
-                let held = self.waiting.pop_front()?;
-                return Some(Work::Append(Box::new(Append::Waiting(held))));
-            }
-            if first.policy == Some(SpoolPolicy::DropOldest) && self.may_drop() {
+        let has_room = |held: &Held| self.has_room(held.batch.payload.len() as u64, held.policy.is_none());
+        let may_drop = self.may_drop();
+        let makes_room = |held: &Held| held.policy == Some(SpoolPolicy::DropOldest) && may_drop;
+        // What waits until there is room holds up nobody behind it.
+        let at = self
+            .waiting
+            .iter()
+            .position(|held| has_room(held) || makes_room(held));
+        if let Some(at) = at {
+            if !has_room(&self.waiting[at]) {
                 return Some(Work::DropOldest);
             }
+            let held = self.waiting.remove(at)?;
+            self.waiting_bytes -= held.batch.payload.len();
+            return Some(Work::Append(Box::new(Append::Waiting(held))));
         }
         self.next_copy(now).or_else(|| self.receipts_to_append(now))
     }
@@ -154,7 +163,7 @@ impl State {
             now.checked_sub(SPOOL_AFTER)?
         };
         loop {
-            let Some((number, on_line)) = self.line.uncopied(since_max) else {
+            let Some((number, on_line)) = self.line.uncopied(since_max, &self.gone) else {
                 return self.next_late_copy();
             };
             let held = on_line.held.clone();
@@ -313,7 +322,7 @@ impl State {
             self.waiting_bytes += held.batch.payload.len();
             self.waiting.push_front(held);
         }
-        while self.waiting_bytes > MEMORY_BYTES_MAX && self.drop_waiting(true) {}
+        while self.waiting_bytes > MEMORY_BYTES_MAX && self.waiting.len() > 1 && self.drop_waiting(true) {}
     }
 
     /// The segments below are gone, for want of room.

@@ -11,18 +11,24 @@
 //! | `problem.rs` | errors as problem documents (RFC 9457) with stable codes |
 //! | `guard.rs` | who may ask |
 //! | `server.rs`, `compress.rs` | connections and their limits; compressed answers |
-//! | `logs.rs`, `sql.rs`, `ledger.rs`, `status.rs` | the requests |
+//! | `logs.rs`, `metrics.rs`, `latest.rs`, `machines.rs`, `sql.rs`, `schema.rs`, `ledger.rs`, `status.rs` | the requests |
+//! | `series.rs` | what questions about metrics share |
 
 mod compress;
 pub(crate) mod described;
 mod format;
 mod guard;
+mod latest;
 mod ledger;
 mod logs;
+mod machines;
+mod metrics;
 mod operation;
 mod parameters;
 mod problem;
 pub(crate) mod rows;
+mod schema;
+mod series;
 mod server;
 mod sql;
 mod status;
@@ -42,6 +48,7 @@ pub use server::{ApiError, ApiListener, ConnectionLimits};
 
 use crate::health::HealthReport;
 use crate::ledger::Ledger;
+use crate::machines::Machines;
 use operation::{Document, Operation};
 
 /// The largest request: an SQL text of 64 KiB as JSON, twice.
@@ -51,7 +58,15 @@ const REQUEST_BYTES_MAX: usize = 256 << 10;
 fn operations() -> Vec<Operation> {
     vec![
         logs::operation(),
+        metrics::operation(),
+        metrics::series_operation(),
+        metrics::range_operation(),
+        latest::operation(),
+        latest::one_operation(),
+        machines::operation(),
+        machines::one_operation(),
         sql::operation(),
+        schema::operation(),
         ledger::operation(),
         ledger::close_operation(),
         status::health_operation(),
@@ -75,6 +90,8 @@ pub struct ApiContext {
     pub health: Arc<dyn HealthSource>,
     /// What has become of every position.
     pub ledger: Arc<Ledger>,
+    /// Who there is.
+    pub machines: Arc<Machines>,
     /// Must a request have a token?
     pub needs_token: bool,
     /// What tokens are checked with.

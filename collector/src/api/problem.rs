@@ -107,6 +107,13 @@ impl Problem {
         self
     }
 
+    /// In other words.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
     /// The document, as JSON.
     #[must_use]
     pub fn document(&self) -> String {

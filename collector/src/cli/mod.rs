@@ -8,7 +8,9 @@
 //! | `token.rs` | `token create` |
 //! | `logs/` | `logs` |
 //! | `pager.rs` | long answers on a terminal |
-//! | `sql.rs`, `table.rs` | `sql` |
+//! | `sql/`, `table.rs` | `sql` |
+//! | `metrics.rs` | `metrics` |
+//! | `machines.rs` | `machines`, `streams` |
 //! | `ledger.rs`, `close.rs` | `ledger`, `ledger close` |
 //! | `status.rs` | `status` |
 //! | `store.rs` | `store ls`, `store verify`, `store export`: the files themselves |
@@ -21,6 +23,8 @@ mod config;
 mod ledger;
 mod log;
 mod logs;
+mod machines;
+mod metrics;
 mod pager;
 mod run;
 mod shell;
@@ -78,7 +82,13 @@ enum Command {
     Token(token::TokenCommand),
     /// Show log records, oldest first, in the manner of journalctl
     Logs(logs::LogsArguments),
-    /// Run one read-only SQL statement over the tables `logs` and `metrics`
+    /// Show which metrics there are, and how one went
+    Metrics(metrics::MetricsArguments),
+    /// Show the machines that send
+    Machines(machines::MachinesArguments),
+    /// Show the streams of machines, and how far they are stored
+    Streams(machines::StreamsArguments),
+    /// Run read-only SQL: one statement, or a prompt
     Sql(sql::SqlArguments),
     /// Show what has become of every position of every stream: stored, to come, dropped or lost, and why
     Ledger(ledger::LedgerArguments),
@@ -201,6 +211,9 @@ pub fn main() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Logs(arguments) => logs::run(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
+        Command::Machines(arguments) => machines::machines(&arguments),
+        Command::Streams(arguments) => machines::streams(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Log(command) => log::run(&command),
@@ -263,6 +276,10 @@ mod tests {
             "logs -f -n 20 -o json --severity warn --source /var/log/*",
             "sql SELECT",
             "sql --csv SELECT",
+            "sql",
+            "metrics cpu --machine m --label cpu=0 --since 1h --plot",
+            "machines --machine m*",
+            "streams --json",
             "status --json",
             "config show --data-dir /d --json",
             "config schema",

@@ -1,7 +1,7 @@
 //! Which agents are connected. One session for each agent: the newest of the same installation fences the older, a
 //! second installation is refused while the first is there.
 //!
-//! Nothing is remembered of sessions that ended. An agent whose state was rolled back by a power cut comes with an
+//! Of sessions that ended nothing is remembered that decides anything; the book of machines is for people. An agent whose state was rolled back by a power cut comes with an
 //! epoch that was used before, and has to be let in: nobody is there whom it could disturb.
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hello::{AgentIdentity, Refusal};
 use crate::health::{Health, SESSIONS_SHOWN_MAX, SessionReport, rfc3339};
+use crate::machines::{Book, Entry};
 
 /// A refused agent comes back after this: about the time in which a dead connection is noticed.
 const COME_BACK: Duration = Duration::from_secs(30);
@@ -73,6 +74,7 @@ pub struct Registry {
     health: Arc<Health>,
     sessions_max: usize,
     live: Mutex<Sessions>,
+    book: Arc<Book>,
 }
 
 #[derive(Default)]
@@ -110,6 +112,7 @@ impl Registry {
             health,
             sessions_max,
             live: Mutex::default(),
+            book: Arc::default(),
         })
     }
 
@@ -162,6 +165,7 @@ impl Registry {
             status: Arc::clone(&status),
         };
         live.by_agent.insert(identity.agent_id.clone(), entry);
+        self.book.greeted(&identity.agent_id, self.greeting(identity));
         Ok(Lease {
             registry: Arc::clone(self),
             agent_id: identity.agent_id.clone(),
@@ -169,6 +173,35 @@ impl Registry {
             fence,
             status,
         })
+    }
+
+    fn greeting(&self, identity: &AgentIdentity) -> Entry {
+        let now_ns = self.clock.wall_ns();
+        Entry {
+            first_seen_ns: now_ns,
+            last_seen_ns: now_ns,
+            agent_version: identity.agent_version.clone(),
+            hostname: identity.hostname.clone(),
+            labels: identity.labels.clone(),
+            clock_ahead_ns: 0,
+        }
+    }
+
+    /// What agents said of themselves, those included that went.
+    #[must_use]
+    pub const fn book(&self) -> &Arc<Book> {
+        &self.book
+    }
+
+    /// All sessions, by agent.
+    #[must_use]
+    pub fn sessions(&self) -> HashMap<String, SessionReport> {
+        let now = millis(self.clock.monotonic());
+        let live = self.live.lock();
+        let sessions = live.by_agent.iter();
+        sessions
+            .map(|(agent, live)| (agent.clone(), live.report(now)))
+            .collect()
     }
 
     fn check_against(&self, current: &Live, identity: &AgentIdentity, peer: &str) -> Result<(), Refusal> {
@@ -236,6 +269,10 @@ impl Drop for Lease {
             .is_some_and(|live| live.serial == self.serial)
         {
             live.by_agent.remove(&self.agent_id);
+            let registry = &self.registry;
+            let clock_ahead_ns = self.status.clock_ahead_ns.load(Ordering::Relaxed);
+            let now_ns = registry.clock.wall_ns();
+            registry.book.left(&self.agent_id, now_ns, clock_ahead_ns);
         }
     }
 }

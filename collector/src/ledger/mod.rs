@@ -49,8 +49,8 @@ use crate::text::matches_wildcard;
 pub use close::{CloseError, ClosePlan, CloseRequest};
 pub use heads_file::HeadsFile;
 pub use report::{
-    CheckReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State, StreamReport, SummaryReport,
-    Totals,
+    CheckReport, ContentReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State, StreamReport,
+    SummaryReport, Totals,
 };
 pub use settle::Settler;
 
@@ -72,6 +72,8 @@ pub struct LedgerQuery {
     pub state: Option<State>,
     /// Of which something was heard at or after this, ns UTC.
     pub since_ns: Option<i64>,
+    /// Of this size: where they end, or as far as anybody has told.
+    pub size: Option<u64>,
     /// With what their sources held.
     pub with_checks: bool,
     /// With summaries of streams that are folded.
@@ -96,11 +98,6 @@ impl Ledger {
     /// The streams that are asked for. Blocks for as long as it takes to look at all streams.
     #[must_use]
     pub fn report(&self, query: &LedgerQuery) -> LedgerReport {
-        let mut streams = self.store.streams();
-        streams.sort_unstable_by(|(left_id, left), (right_id, right)| {
-            let left = (&left.machine_id, &left.source, left.opened_ns, left_id);
-            left.cmp(&(&right.machine_id, &right.source, right.opened_ns, right_id))
-        });
         let mut report = LedgerReport {
             log_gaps: self.store.log_gaps().iter().map(log_gap).collect(),
             folded_streams: self.store.folded_streams(),
@@ -109,17 +106,13 @@ impl Ledger {
         if query.with_summaries {
             folded::add(&mut report, self.store.summaries(folded::since_day(query)), query);
         }
-        let (mut generation, mut before) = (0, None);
-        for (stream_id, state) in &streams {
-            let source = (&state.machine_id, &state.source);
-            generation = if before == Some(source) { generation + 1 } else { 1 };
-            before = Some(source);
-            if !query.wants(*stream_id, state) {
+        for (stream_id, state, generation) in self.generations() {
+            if !query.wants(stream_id, &state) {
                 continue;
             }
-            let mut stream = self.stream(*stream_id, state, generation);
+            let mut stream = self.stream(stream_id, &state, generation);
             if query.with_checks {
-                stream.checks = checks(state);
+                stream.checks = checks(&state);
             }
             if !query.takes(&stream) {
                 continue;
@@ -131,6 +124,41 @@ impl Ledger {
             }
         }
         report
+    }
+
+    /// Every stream, by machine, source and age, and which of its source it is.
+    fn generations(&self) -> impl Iterator<Item = (StreamId, Arc<StreamState>, u32)> + Send + use<> {
+        let mut streams = self.store.streams();
+        streams.sort_unstable_by(|(left_id, left), (right_id, right)| {
+            let left = (&left.machine_id, &left.source, left.opened_ns, left_id);
+            left.cmp(&(&right.machine_id, &right.source, right.opened_ns, right_id))
+        });
+        let mut before: Option<(Arc<StreamState>, u32)> = None;
+        streams.into_iter().map(move |(stream_id, state)| {
+            let same = before.take().filter(|(before, _)| {
+                (&before.machine_id, &before.source) == (&state.machine_id, &state.source)
+            });
+            let generation = same.map_or(1, |(_, generation)| generation + 1);
+            before = Some((Arc::clone(&state), generation));
+            (stream_id, state, generation)
+        })
+    }
+
+    /// The streams of these machines, one after the other.
+    pub fn stream_reports<'a>(
+        &'a self,
+        wants_machine: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = StreamReport> + 'a {
+        self.generations()
+            .filter(move |(_, state, _)| wants_machine(&state.machine_id))
+            .map(|(stream_id, state, generation)| self.stream(stream_id, &state, generation))
+    }
+
+    /// All streams, one after the other, each as it is when its turn comes.
+    pub fn all_stream_reports(self: &Arc<Self>) -> impl Iterator<Item = StreamReport> + Send + use<> {
+        let ledger = Arc::clone(self);
+        self.generations()
+            .map(move |(stream_id, state, generation)| ledger.stream(stream_id, &state, generation))
     }
 
     fn stream(&self, stream_id: StreamId, state: &StreamState, generation: u32) -> StreamReport {
@@ -182,5 +210,6 @@ impl LedgerQuery {
 
     fn takes(&self, stream: &StreamReport) -> bool {
         self.state.is_none_or(|state| stream.positions.of(state) > 0)
+            && self.size.is_none_or(|size| size == stream.size)
     }
 }

@@ -20,6 +20,7 @@
 //! | [`retention`], [`gone`] | which files go; what was in them |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`inspect`] | the files of a store that no process has open |
+//! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`snapshot`] | what one query sees |
 //! | [`query`] | SQL and log search over a snapshot |
 //!
@@ -46,6 +47,7 @@ mod fold;
 mod gather;
 mod gone;
 mod inspect;
+mod latest;
 mod live_file;
 mod log_gap;
 mod manifest;
@@ -59,6 +61,7 @@ mod recent;
 mod retention;
 mod rows;
 pub mod schema;
+mod series;
 mod snapshot;
 mod store;
 mod streams;
@@ -68,13 +71,15 @@ mod write_off;
 
 pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
-pub use fold::Summary;
+pub use fold::{FoldedContent, Summary};
 pub use inspect::{FileListing, RowsQuery, StoreFiles};
+pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
 pub use retention::{Retention, TableRetention};
 pub use schema::Table;
+pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};
 pub use store::{Answer, Store, StoreStatus};
 pub use streams::{CHECK_SPAN, ContentCheck, GAPS_MAX, Gap, ReceiptTotal, StreamEndState, StreamState};
 pub use write_off::{WHY_BYTES_MAX, WriteOff, WriteOffReason};

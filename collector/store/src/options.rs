@@ -46,6 +46,8 @@ pub struct StoreOptions {
     pub query_memory_bytes: u64,
     /// Queries that run at once; others wait within their time limit.
     pub queries_max: usize,
+    /// Series whose newest sample is kept in memory.
+    pub latest_series_max: usize,
     /// Threads that queries run on. They are not the caller's, so a heavy query does not stop it.
     pub query_threads: usize,
 }
@@ -71,6 +73,7 @@ impl StoreOptions {
             query_memory_bytes: 256 << 20,
             queries_max: 4,
             query_threads: 2,
+            latest_series_max: 100_000,
         }
     }
 

@@ -1,4 +1,5 @@
-//! The order of rows in files: by day, then (machine_id, time, stream_id, position).
+//! The order of rows in files: by day, then (machine_id, time, stream_id, position); metrics by (machine_id, name, time,
+//! …), so that the samples of one metric lie together and a query for it skips the pages of the others.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
@@ -23,6 +24,8 @@ pub struct Day {
 struct Key {
     day: i64,
     machine: i32,
+    /// Of a metric; logs have none.
+    name: i32,
     time: i64,
     stream: i32,
     position: i64,
@@ -40,10 +43,8 @@ pub fn days(rows: &Gather<'_>) -> Vec<Day> {
 }
 
 fn keys(rows: &Gather<'_>) -> Vec<Key> {
-    let (machines, streams) = (
-        rows.dictionary(column::MACHINE_ID),
-        rows.dictionary(column::STREAM_ID),
-    );
+    let [machines, names, streams] =
+        [column::MACHINE_ID, column::NAME, column::STREAM_ID].map(|name| rows.dictionary(name));
     let key = |dictionary: Option<&crate::gather::Dictionary<'_>>, pick| {
         dictionary.map_or(0, |found| found.key(pick))
     };
@@ -58,6 +59,7 @@ fn keys(rows: &Gather<'_>) -> Vec<Key> {
             keys.push(Key {
                 day: partition_day(event, received[row]),
                 machine: key(machines, pick),
+                name: key(names, pick),
                 time: time[row],
                 stream: key(streams, pick),
                 position: position[row],

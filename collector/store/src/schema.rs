@@ -40,7 +40,7 @@ impl Table {
 
 pub(crate) const TIMEZONE: &str = "UTC";
 
-/// Columns that both tables have and the store itself reads, by name.
+/// Columns that the store itself reads, by name.
 pub(crate) mod column {
     pub const TIME: &str = "time";
     pub const EVENT_TIME: &str = "event_time";
@@ -52,6 +52,17 @@ pub(crate) mod column {
     pub const POSITION: &str = "position";
     pub const SEVERITY: &str = "severity";
     pub const BODY: &str = "body";
+    pub const NAME: &str = "name";
+    pub const UNIT: &str = "unit";
+    pub const KIND: &str = "kind";
+    pub const TEMPORALITY: &str = "temporality";
+    pub const START_TIME: &str = "start_time";
+    pub const VALUE: &str = "value";
+    pub const COUNT: &str = "count";
+    pub const SUM: &str = "sum";
+    pub const QUALITY: &str = "quality";
+    pub const LABELS: &str = "labels";
+    pub const AGENT_LABELS: &str = "agent_labels";
 }
 
 pub(crate) fn timestamp() -> DataType {

@@ -107,6 +107,25 @@ impl Snapshot {
         &self.missing
     }
 
+    /// The newest files of a table, by when their rows came in, until they have so many rows, and nothing else.
+    pub fn newest_files(&self, table: Table, rows: u64) -> Self {
+        let mut files: Vec<Arc<LiveFile>> = self.files(table).cloned().collect();
+        files.sort_by_key(|file| std::cmp::Reverse(file.entry.received.1));
+        let mut before = 0;
+        files.retain(|file| {
+            let is_wanted = before < rows;
+            before += file.entry.rows;
+            is_wanted
+        });
+        Self {
+            logs: Arc::default(),
+            metrics: Arc::default(),
+            files: Arc::new(files),
+            missing: Arc::clone(&self.missing),
+            opened: self.opened.clone(),
+        }
+    }
+
     /// Files of a table.
     pub fn files(&self, table: Table) -> impl Iterator<Item = &Arc<LiveFile>> {
         self.files.iter().filter(move |file| file.entry.table == table)

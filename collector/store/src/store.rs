@@ -6,15 +6,40 @@ use std::pin::Pin;
 use serde::Serialize;
 
 use crate::error::QueryError;
-use crate::query::{LogPage, LogQuery, SqlLimits, SqlResult};
+use crate::latest::{LatestPage, MetricName};
+use crate::query::{
+    LogPage, LogQuery, RangeQuery, RangeResult, SqlLimits, SqlParameters, SqlQuery, SqlResult, TableInfo,
+};
+use crate::series::SeriesFilter;
 
 /// An answer to come.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueryError>> + Send + 'a>>;
 
 /// A store that can be queried. Dropping an answer that has not come stops the query.
 pub trait Store: Send + Sync {
-    /// One read-only SQL statement over the tables `logs` and `metrics`.
-    fn sql<'a>(&'a self, query: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult>;
+    /// One read-only SQL statement over its tables.
+    fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult>;
+    /// The same, without parameters.
+    fn sql<'a>(&'a self, text: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult> {
+        self.query(SqlQuery {
+            text: text.to_owned(),
+            parameters: SqlParameters::default(),
+            limits,
+        })
+    }
+    /// A metric over time.
+    fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult>;
+    /// The newest samples of the series that match and have one at or after `since_ns`. Blocks for as long as it takes to
+    /// look at all series in memory.
+    fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError>;
+    /// The metrics of these series, by name, and whether they are all. Blocks likewise.
+    fn metric_names(
+        &self,
+        filter: &SeriesFilter,
+        since_ns: i64,
+    ) -> Result<(Vec<MetricName>, bool), QueryError>;
+    /// What can be asked in SQL.
+    fn tables(&self) -> Vec<TableInfo>;
     /// A page of log records.
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage>;
     /// How the store is.
@@ -46,6 +71,8 @@ pub struct StoreStatus {
     pub durable_cursor: u64,
     /// Streams.
     pub streams: u64,
+    /// Queries at work, those included that were stopped and have not ended yet.
+    pub queries_running: u64,
     /// Records that came again since the process started.
     pub duplicates: u64,
     /// When rows were last written to files, ns; none since the process started.

@@ -5,7 +5,10 @@
 mod api;
 mod client;
 mod faults;
+mod fleet;
 mod handshakes;
 mod ledger;
+mod metrics;
 mod paused;
+mod queries;
 mod sessions;

@@ -21,6 +21,7 @@ use super::source::FileSource;
 use super::stat::{FileKey, FileStat, stat};
 use crate::checkpoint::StreamState;
 use crate::flow::{ContentCheck, Resume, StreamClose};
+use crate::spool::Left;
 
 /// Streams of an earlier process.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(super) struct Waiting {
     pub undecided: HashSet<FileId>,
     /// Their directory is not there, or is another device: perhaps not mounted yet.
     unplaced: Vec<StreamState>,
+    /// To be ended, once the spool can be asked what it holds of them.
+    unsettled: Vec<(StreamState, StreamEndReason)>,
     /// This source has never run before.
     first_run: bool,
 }
@@ -50,6 +53,7 @@ impl FileSource {
             .streams()
             .into_iter()
             .filter(|state| self.claims(&state.descriptor))
+            .map(|state| self.with_what_is_kept(state))
             .collect();
         self.waiting.first_run = ours.is_empty();
         if self.waiting.first_run && self.config.start == Start::End {
@@ -93,6 +97,9 @@ impl FileSource {
     /// Streams whose directory was not there: perhaps it is now. After as long as a deleted file would be held they
     /// are given up.
     pub(super) fn retry_waiting(&mut self, now: Duration) {
+        for (state, reason) in std::mem::take(&mut self.waiting.unsettled) {
+            self.end_lost(&state, reason);
+        }
         let give_up = now >= self.config.hold_age_max.get();
         let mut listings = Listings::default();
         for state in std::mem::take(&mut self.waiting.unplaced) {
@@ -185,13 +192,29 @@ impl FileSource {
     }
 
     /// A stream of an earlier process whose file is not there any more, or holds something else. How much more
-    /// there was, nobody can know.
+    /// there was, nobody can know, unless the spool kept its end too.
     pub(super) fn end_lost(&mut self, state: &StreamState, reason: StreamEndReason) {
         let Ok(stream_id) = StreamId::try_from(&state.descriptor.stream_id[..]) else {
             return;
         };
+        let left = match self.spool.as_ref().map(|spool| spool.left(&stream_id)) {
+            Some(Left::Unknown) => return self.waiting.unsettled.push((state.clone(), reason)),
+            Some(Left::Kept(left)) => Some(left),
+            Some(Left::Nothing) | None => None,
+        };
+        if let Some(spool) = self
+            .spool
+            .as_ref()
+            .filter(|_| left.is_some() || self.rescuer().is_some())
+        {
+            spool.gone(stream_id);
+        }
+        let kept = left.as_ref().map(|left| left.added_to(state.clone()));
+        let state = kept.as_ref().unwrap_or(state);
         self.outbox.open(state.descriptor.clone());
-        let size = state.acked.end().unwrap_or(0).max(state.acked_upto);
+        let read = state.acked.end().unwrap_or(0).max(state.acked_upto);
+        let exact_size = left.as_ref().and_then(|left| left.exact_size());
+        let size = exact_size.unwrap_or(0).max(read);
         let why = if reason == StreamEndReason::Deleted {
             ReceiptReason::Rotated
         } else {
@@ -201,13 +224,15 @@ impl FileSource {
         for range in lost {
             self.status
                 .count(|totals| totals.bytes_lost += range.end - range.start);
+            let is_damaged = left.as_ref().is_some_and(|left| left.is_damaged(range.clone()));
+            let why = if is_damaged { ReceiptReason::Damaged } else { why };
             let block = Block::receipt(stream_id, false, range.start, range.end, why, 0, false);
             self.outbox.receipt(block, Resume::Nowhere);
         }
         self.outbox.end(StreamClose {
             stream_id,
             size,
-            exact: false,
+            exact: exact_size == Some(size),
             reason,
         });
     }

@@ -64,6 +64,9 @@ pub struct FileSourceConfig {
     /// Read files too that look binary.
     #[serde(default)]
     pub allow_binary: bool,
+    /// Write to the spool what is gone with a deleted or moved file and not acknowledged.
+    #[serde(default)]
+    pub spool_before_loss: bool,
 }
 
 mod defaults {
@@ -108,6 +111,7 @@ impl FileSourceConfig {
             open_files_max: defaults::open_files_max(),
             files_max: defaults::files_max(),
             allow_binary: false,
+            spool_before_loss: false,
         }
     }
 }
@@ -128,11 +132,12 @@ mod tests {
     fn every_setting_can_be_written_with_its_unit() {
         let text = "include = ['/a']\nexclude = ['*.gz']\nstart = 'end'\nignore_older = '2d'\nrescan_interval = '30s'\n\
              line_bytes_max = '64KiB'\npartial_line_timeout = '1s'\nhold_bytes_max = '10MiB'\nhold_age_max = '5m'\n\
-             open_files_max = 8\nfiles_max = 9\nallow_binary = true";
+             open_files_max = 8\nfiles_max = 9\nallow_binary = true\nspool_before_loss = true";
         let config: FileSourceConfig = parse("t", text, &|_| None).unwrap();
         assert_eq!(config.start, Start::End);
         assert_eq!(config.line_bytes_max, ByteSize::kib(64));
         assert_eq!(config.hold_age_max, HumanDuration::from_secs(300));
+        assert!(config.spool_before_loss);
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl FileSource {
             }
             self.status.update(id, file);
             self.enqueue(id);
+            self.endanger(id);
             return;
         }
         if !whole && self.search_for_followed(id, StreamEndReason::Deleted, ReceiptReason::Rotated) {
@@ -171,6 +172,7 @@ impl FileSource {
                 "a file was deleted before it was read to its end, and was not open"
             );
         }
+        self.endanger(id);
         self.end_stream(id, StreamEndReason::Deleted, whole, ReceiptReason::Rotated);
         self.drop_file(id);
     }

@@ -83,6 +83,14 @@ pub(super) struct Tailer {
     pub finish_line_at: Option<u64>,
     /// What went wrong last; tried again.
     pub error: Option<String>,
+    /// The spool was told that it is gone.
+    pub endangered: bool,
+    /// Since when it has been known up to here and is not read so far. Of a file that is gone.
+    pub behind: Option<(Duration, u64)>,
+    /// What is left of it goes to the spool now.
+    pub draining: bool,
+    /// Some of it went there.
+    pub rescued: bool,
 }
 
 impl Tailer {
@@ -115,6 +123,10 @@ impl Tailer {
             timer: None,
             finish_line_at: None,
             error: None,
+            endangered: false,
+            behind: None,
+            draining: false,
+            rescued: false,
         }
     }
 

@@ -42,6 +42,7 @@ impl FileSource {
 
     /// The file's stream goes on in another file.
     pub(super) fn hand_over(&mut self, id: FileId) {
+        self.is_back(id);
         let Some(file) = self.files.get_mut(id) else {
             return;
         };
@@ -186,6 +187,7 @@ impl FileSource {
                     self.end_stream(id, StreamEndReason::Deleted, true, ReceiptReason::Rotated);
                     self.drop_file(id);
                 }
+                Fate::Expired(id) if self.drains(id) => {}
                 Fate::Expired(id) => self.expire(id),
             }
         }
@@ -196,14 +198,9 @@ impl FileSource {
             self.hand_over(id);
             return self.drop_file(id);
         }
-        if let Some(file) = self.files.get(id) {
-            let unread = file
-                .place
-                .as_ref()
-                .map_or(file.size, |place| file.size.saturating_sub(place.offset))
-                + file.backlog.bytes();
+        if let Some(file) = self.files.get(id).filter(|file| file.unread_bytes() > 0) {
             tracing::warn!(
-                file = %file.name.display(), unread_bytes = unread,
+                file = %file.name.display(), unread_bytes = file.unread_bytes(),
                 "a deleted file was held open to the limit of bytes or time, and what was not read of it is lost; \
                  raise hold_bytes_max or hold_age_max, or let the collector catch up"
             );
@@ -239,7 +236,7 @@ impl FileSource {
             Some(stat) => stat.disk_bytes,
             None => file.size,
         };
-        let unread = file.has_unread();
+        let unread = file.has_unread() || self.waits_for_acks(file);
         Some(Held {
             file: id,
             key: stat.map_or(file.key, |stat| stat.key),

@@ -290,6 +290,7 @@ impl FileSource {
             file.missed = false;
             self.status.update(id, file);
         }
+        self.is_back(id);
         // Written to between the rename and now, perhaps under a name that nobody listens to.
         self.enqueue(id);
     }

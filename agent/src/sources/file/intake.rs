@@ -117,7 +117,12 @@ impl FileSource {
             match self.examine(id) {
                 Ok(Examined::New(stream)) => new.push((id, *stream)),
                 Ok(Examined::Skip(reason)) => self.skip_file(id, reason),
-                Ok(Examined::Resumed) => self.enqueue(id),
+                Ok(Examined::Resumed) => {
+                    self.enqueue(id);
+                    if self.files.get(id).is_some_and(Tailer::is_gone) {
+                        self.endanger(id);
+                    }
+                }
                 Ok(Examined::Compressed(format, found, earlier)) => self.unpack(id, format, &found, earlier),
                 Ok(Examined::Later) => {}
                 Err(error) => self.failed(id, "read", error),
@@ -168,8 +173,12 @@ impl FileSource {
             file.fingerprint = Some(fingerprint);
             file.skip_content = false;
             file.active = now;
+            let is_gone = file.is_gone();
             self.status.update(id, file);
             self.enqueue(id);
+            if is_gone {
+                self.endanger(id);
+            }
         }
     }
 

@@ -103,22 +103,22 @@ impl FileSource {
         why: StreamEndReason,
         reason: ReceiptReason,
     ) -> bool {
-        let Some(file) = self.files.get(id) else {
-            return false;
-        };
-        let (Some(known), Some(place)) = (file.known(), &file.place) else {
-            return false;
-        };
-        let Some(state) = self.checkpoints.stream(&place.stream_id) else {
-            return false;
-        };
+        self.lost_of(id, why, reason)
+            .is_some_and(|lost| self.search(lost))
+    }
+
+    /// The stream of a followed file that may be in a compressed one.
+    pub(super) fn lost_of(&self, id: FileId, why: StreamEndReason, reason: ReceiptReason) -> Option<Lost> {
+        let file = self.files.get(id).filter(|file| file.packed.is_none())?;
+        let (known, place) = file.known().zip(file.place.as_ref())?;
+        let state = self.checkpoints.stream(&place.stream_id)?;
         let size = match why {
             StreamEndReason::Truncated | StreamEndReason::Replaced => place.seen,
             _ => file.size.max(place.seen),
         };
         let paths = file.others.iter().chain([&file.path, &file.name]);
         let dirs = paths.map(|path| parent(path).to_owned());
-        let lost = Lost {
+        Some(Lost {
             descriptor: state.descriptor,
             stream_id: place.stream_id,
             name: file.name.clone(),
@@ -128,13 +128,23 @@ impl FileSource {
             backlog: file.backlog.clone(),
             ending: Ending::Followed { size, why, reason },
             candidates: HashSet::new(),
-        };
-        file.packed.is_none() && self.search(lost)
+        })
+    }
+
+    /// Compressed files beside a log that begin with what was read of it, followed from now on.
+    fn find_archives(&mut self, lost: &Lost) -> HashSet<FileId> {
+        let beside = self.archives_beside(lost).into_iter();
+        beside
+            .map(|(path, at_path, format)| {
+                let known = self.files.that_is(&at_path);
+                known.unwrap_or_else(|| self.on_trial(&lost.name, &path, &at_path, format))
+            })
+            .collect()
     }
 
     /// Compressed files beside a log that begin with what was read of it.
-    fn find_archives(&mut self, lost: &Lost) -> HashSet<FileId> {
-        let mut found = HashSet::new();
+    pub(super) fn archives_beside(&self, lost: &Lost) -> Vec<(PathBuf, FileStat, Format)> {
+        let mut found = Vec::new();
         let Some(original) = lost.name.file_name() else {
             return found;
         };
@@ -158,7 +168,7 @@ impl FileSource {
                 let Some(format) = begins_like(path, &lost.known).unwrap_or(None) else {
                     continue;
                 };
-                found.insert(known.unwrap_or_else(|| self.on_trial(&lost.name, path, &at_path, format)));
+                found.push((path.clone(), at_path, format));
             }
         }
         found
@@ -191,6 +201,9 @@ impl FileSource {
         match lost.ending {
             Ending::Earlier(state, why) => self.end_lost(&state, why),
             Ending::Followed { size, why, reason } => {
+                if let Some(spool) = self.rescuer().filter(|_| reason == ReceiptReason::Rotated) {
+                    spool.gone(lost.stream_id);
+                }
                 for unread in lost.backlog.ranges() {
                     self.lose(lost.stream_id, unread, lost.place.check, reason);
                 }

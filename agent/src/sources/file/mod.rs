@@ -22,6 +22,7 @@
 //! | `reader`, `content`, `lines`, `long_line`, `buffer` | from bytes to blocks |
 //! | `finish` | how streams end |
 //! | `hold` | pure: how long deleted files are held open |
+//! | `rescue` | what of deleted files goes to the spool |
 //! | `outbox` | what must leave in order before anything is read on |
 //! | `source` | the loop |
 //! | `rewind` | from where a stream can be read again |
@@ -39,7 +40,8 @@
 //!   those of the content. What was read already is known by its content, also when its stream is long over, and not
 //!   read again. Compressed files that are included, and are no log that was read, are read like others.
 //! - **A deleted file is held open** until it is read to its end and quiet, at most `hold_bytes_max` and
-//!   `hold_age_max`; what is lost then has a receipt.
+//!   `hold_age_max`; what is lost then has a receipt. With `spool_before_loss` it goes to the spool, as far as there is
+//!   room: only of files that are gone, and only what is not acknowledged in time.
 //! - **Memory** is the read buffers, some 500 bytes a file, and at most two decoders of up to 9 MiB each. A line of any length takes 16 bytes until its end is
 //!   found. Nothing is kept of a line that is not finished; it is read again.
 //!
@@ -81,6 +83,7 @@ mod long_line;
 mod lost;
 mod outbox;
 mod reader;
+mod rescue;
 mod rewind;
 mod serve;
 mod skip;
@@ -91,11 +94,15 @@ mod status;
 mod tests;
 mod watch;
 
+pub(crate) use archive::{Archive, Format};
 pub use config::{FileSourceConfig, LINE_BYTES_MAX_DEFAULT, LINE_BYTES_MAX_LIMIT, Start};
 pub use error::{FileSourceError, Unreadable};
+pub use rescue::RESCUE_PATIENCE;
+
+pub(crate) use identity::{is_archive_name, is_rotated_name};
 pub use rewind::{RewindError, RewindPoint, rewind_point};
 pub use skip::SkipReason;
 pub use source::FileSource;
 pub use stat::FileKind;
-pub use status::{FileSourceStatus, FileSourceTotals, FileState, FileStatus};
+pub use status::{AdoptionWait, FileSourceStatus, FileSourceTotals, FileState, FileStatus};
 pub use watch::Waker;

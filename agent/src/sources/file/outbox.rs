@@ -53,6 +53,18 @@ impl Outbox {
         }
     }
 
+    /// Empties it: nothing is handed on any more.
+    pub fn drain(&mut self) -> impl Iterator<Item = SourceEvent> {
+        std::mem::take(&mut self.0).into_iter().map(|item| match item {
+            Item::Open(descriptor) => SourceEvent::Open(descriptor),
+            Item::Receipt(block, resume) => {
+                SourceEvent::Block(source_block(block, Lane::Live, resume, CreditPermit::uncounted()))
+            }
+            Item::End(close) => SourceEvent::End(close),
+            Item::Ready(event) => *event,
+        })
+    }
+
     /// Hands on what can be handed on without waiting. `true`: everything.
     pub fn flush(&mut self, ring: &SourceHandle) -> bool {
         while let Some(item) = self.0.pop_front() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use edgelogger_common::block::Block;
 use edgelogger_proto::v1::Lane;
 
 use super::content::open_unblocked;
@@ -12,11 +13,12 @@ use super::identity::Difference;
 use super::outbox::source_block;
 use super::reader::{Order, Outcome, Turn};
 use super::source::FileSource;
-use crate::flow::{Resume, SourceEvent};
+use crate::flow::{ContentCheck, Resume, SourceEvent};
 use crate::ring::CreditPermit;
+use crate::spool::Spool;
 
 /// Turns between two looks at what happened: 4 MiB of reading, a few milliseconds.
-const TURNS_MAX: usize = 16;
+pub(super) const TURNS_MAX: usize = 16;
 /// First and longest pause before credit is asked for again. Meanwhile renames and deletions are still noticed.
 const CREDIT_PAUSE: Duration = Duration::from_millis(1);
 const CREDIT_PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -25,6 +27,14 @@ const BLOCK_OVERHEAD_BYTES: usize = 512;
 
 /// While files have both, one turn in so many is for what was put off.
 const BACKLOG_TURN_EVERY: usize = 8;
+
+/// Where what is read goes.
+pub(super) enum Way {
+    /// To the ring.
+    Line(CreditPermit),
+    /// The file is gone, and the line does not take what is left of it.
+    Spool(Spool),
+}
 
 /// What one file's turn means for the loop.
 enum Served {
@@ -130,7 +140,7 @@ impl FileSource {
         if self.ring.is_full() {
             return Served::NoCredit;
         }
-        let Some(mut credit) = self.ring.try_acquire(self.reader.credit_bytes()) else {
+        let Some(credit) = self.ring.try_acquire(self.reader.credit_bytes()) else {
             return Served::NoCredit;
         };
         file.queued = false;
@@ -139,15 +149,21 @@ impl FileSource {
         }
         self.put_off(id);
         self.enqueue_backlog(id);
+        self.read_at_place(id, Way::Line(credit));
+        Served::Done
+    }
+
+    /// One turn of a file that is open, at its place.
+    pub(super) fn read_at_place(&mut self, id: FileId, way: Way) {
         if !self.is_at_place(id) || !self.approach_place(id) {
-            return Served::Done;
+            return;
         }
         let (now, wall_ns) = (self.clock.monotonic(), self.clock.wall_ns());
         let Some(file) = self.files.get_mut(id) else {
-            return Served::Done;
+            return;
         };
         let (Some(descriptor), Some(place)) = (&file.file, &mut file.place) else {
-            return Served::Done;
+            return;
         };
         let order = Order {
             observed_time_ns: wall_ns,
@@ -165,10 +181,7 @@ impl FileSource {
         };
         let outcome = match turned {
             Ok(outcome) => outcome,
-            Err(source) => {
-                self.failed(id, "read", source);
-                return Served::Done;
-            }
+            Err(source) => return self.failed(id, "read", source),
         };
         let (stream_id, check, read_upto) = (place.stream_id, place.check, place.offset);
         file.error = None;
@@ -176,17 +189,12 @@ impl FileSource {
         let mut records = 0;
         match outcome.turn {
             Turn::Block { block, memory_bytes } => {
-                credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
                 records = u64::from(block.header.record_count);
                 debug_assert_eq!(block.header.stream_id, stream_id);
-                let block = source_block(block, Lane::Live, Resume::Content(check), credit);
-                self.outbox.push(SourceEvent::Block(block), &self.ring);
+                self.hand_on(block, memory_bytes, Lane::Live, check, way);
             }
             Turn::Progress | Turn::Nothing => {}
-            Turn::Differs(difference) => {
-                self.restart_stream(id, difference);
-                return Served::Done;
-            }
+            Turn::Differs(difference) => return self.restart_stream(id, difference),
         }
         if !outcome.at_end {
             self.enqueue(id);
@@ -197,7 +205,18 @@ impl FileSource {
         if outcome.at_end {
             self.archive_at_end(id);
         }
-        Served::Done
+    }
+
+    fn hand_on(&mut self, block: Block, memory_bytes: usize, lane: Lane, check: ContentCheck, way: Way) {
+        let resume = Resume::Content(check);
+        match way {
+            Way::Line(mut credit) => {
+                credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
+                let block = source_block(block, lane, resume, credit);
+                self.outbox.push(SourceEvent::Block(block), &self.ring);
+            }
+            Way::Spool(spool) => spool.keep(source_block(block, lane, resume, CreditPermit::uncounted())),
+        }
     }
 
     /// One turn of the file whose backlog is next. `false`: there is no credit, or if it is not due, none that fresh
@@ -224,14 +243,14 @@ impl FileSource {
             file.backlog_queued = false;
         }
         // What can't be read now comes back when the file is next read at its place.
-        if self.open(id) && self.read_backlog(id, credit) {
+        if self.open(id) && self.read_backlog(id, Way::Line(credit)) {
             self.enqueue_backlog(id);
         }
         true
     }
 
     /// `true`: it went well.
-    fn read_backlog(&mut self, id: FileId, mut credit: CreditPermit) -> bool {
+    pub(super) fn read_backlog(&mut self, id: FileId, way: Way) -> bool {
         if !self.approach_place(id) {
             return false;
         }
@@ -270,10 +289,8 @@ impl FileSource {
         let mut records = 0;
         match turn {
             Turn::Block { block, memory_bytes } => {
-                credit.shrink_to(memory_bytes + BLOCK_OVERHEAD_BYTES);
                 records = u64::from(block.header.record_count);
-                let block = source_block(block, Lane::Backfill, Resume::Content(check), credit);
-                self.outbox.push(SourceEvent::Block(block), &self.ring);
+                self.hand_on(block, memory_bytes, Lane::Backfill, check, way);
             }
             Turn::Progress => {}
             Turn::Differs(difference) => {

@@ -23,6 +23,7 @@ use super::status::FileSourceStatus;
 use super::watch::{Waker, Watcher};
 use crate::checkpoint::Checkpoints;
 use crate::ring::{SourceHandle, Stopped};
+use crate::spool::Spool;
 
 /// Reads of a busy file are not closer together than this, so that a program which writes line by line does not make
 /// a block of each. What comes after a silence is read at once.
@@ -31,6 +32,8 @@ const PACE: Duration = Duration::from_millis(1);
 const BUFFERS_KEPT: Duration = Duration::from_secs(1);
 /// A file that was not read for this long is closed; it would keep its file system from being unmounted.
 const IDLE_CLOSE: Duration = Duration::from_secs(60);
+/// While the spool reads what an earlier process left, which says from where files are read on: milliseconds.
+const SPOOL_PAUSE: Duration = Duration::from_millis(5);
 
 /// A file source: follows what its globs include, until the ring is stopped.
 pub struct FileSource {
@@ -77,12 +80,16 @@ pub struct FileSource {
     /// What a log may be behind before its newest lines are read first.
     pub(super) unread_bytes_max: u64,
     pub(super) timers: BTreeSet<(Duration, FileId)>,
-    started: bool,
+    pub(super) started: bool,
     rescan_at: Duration,
     pub(super) sweep_at: Duration,
     pub(super) credit_pause: Option<Duration>,
     /// As `credit_pause`, of the backlog alone.
     pub(super) backlog_pause: Option<Duration>,
+    /// As `credit_pause`, of what goes to the spool.
+    pub(super) rescue_pause: Option<Duration>,
+    /// Where an earlier process may have left something of the files, and this one may.
+    pub(super) spool: Option<Spool>,
     pub(super) turn: u64,
     /// When something was read last.
     pub(super) read_at: Duration,
@@ -140,6 +147,8 @@ impl FileSource {
             sweep_at: Duration::ZERO,
             credit_pause: None,
             backlog_pause: None,
+            rescue_pause: None,
+            spool: None,
             turn: 0,
             read_at: Duration::ZERO,
             file_system_bytes: HashMap::new(),
@@ -163,7 +172,9 @@ impl FileSource {
     pub fn run(mut self) {
         loop {
             let begun = self.clock.monotonic();
-            let Ok(wait) = self.step() else { return };
+            let Ok(wait) = self.step() else {
+                return self.rescue_at_stop();
+            };
             if wait.is_zero() {
                 continue;
             }
@@ -183,6 +194,9 @@ impl FileSource {
         if self.ring.stopped() {
             return Err(Stopped);
         }
+        if !self.started && self.spool.as_ref().is_some_and(Spool::is_reading) {
+            return Ok(SPOOL_PAUSE);
+        }
         self.take_changes();
         let now = self.clock.monotonic();
         if self.rescan || now >= self.rescan_at {
@@ -195,6 +209,7 @@ impl FileSource {
             }
             self.retry_waiting(now);
             self.retry_archives();
+            self.endanger_gone();
         }
         self.look_at_changed();
         self.settle_displaced();
@@ -203,7 +218,8 @@ impl FileSource {
         self.fire_timers(now);
         self.sweep_held(now);
         let inspecting = self.inspect();
-        let busy = self.serve() || inspecting || adopting;
+        let rescuing = self.rescue(now);
+        let busy = self.serve() || inspecting || adopting || rescuing;
         Ok(if busy { Duration::ZERO } else { self.time_to_wait() })
     }
 
@@ -220,7 +236,8 @@ impl FileSource {
             until = until.min(self.intake_at);
         }
         let wait = until.saturating_sub(now);
-        match self.credit_pause.into_iter().chain(self.backlog_pause).min() {
+        let pauses = [self.credit_pause, self.backlog_pause, self.rescue_pause];
+        match pauses.into_iter().flatten().min() {
             Some(pause) => wait.min(pause),
             None => {
                 if now.saturating_sub(self.read_at) >= BUFFERS_KEPT {

@@ -51,7 +51,7 @@ impl Collector {
         };
         for block in validate(&wire, &BatchLimits::default(), &mut Decompressor::new()).unwrap() {
             let what = match block.view().unwrap() {
-                BlockView::Metric(_) => What::Record,
+                BlockView::Metric(_) | BlockView::Log(_) => What::Record,
                 _ => What::Receipt(block.receipts().unwrap()[0].reason),
             };
             for position in block.header.range() {
@@ -128,6 +128,7 @@ impl World {
             checkpoints: Arc::clone(&checkpoints),
             ring: ring.clone(),
             batches: batches.clone(),
+            codec: "zstd:1".parse().unwrap(),
         });
         thread.begin();
         let source = ring.volatile_source("test", 1 << 20);
@@ -310,6 +311,7 @@ impl Process {
             notes,
             policy: (!is_receipt).then_some(policy),
             since,
+            of_file: None,
         }
     }
 
@@ -349,5 +351,6 @@ impl Process {
 
 mod bounds;
 mod faults;
+mod files;
 mod hung;
 mod life;

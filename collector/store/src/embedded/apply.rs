@@ -9,6 +9,7 @@ use super::{Applied, EmbeddedStore, Missed, Writer};
 use crate::entry;
 use crate::error::StoreError;
 use crate::log_gap::{self, LogGap};
+use crate::schema::Table;
 
 impl EmbeddedStore {
     /// Applies one entry: its rows can be queried when this returns. An entry below the cursor changes nothing. Blocks
@@ -28,6 +29,11 @@ impl EmbeddedStore {
         }
         let Writer { streams, tools, .. } = &mut *writer;
         let outcome = entry::read(sequence, entry, streams, tools)?;
+        for (table, rows) in &outcome.rows {
+            if *table == Table::Metrics {
+                self.latest.note(&rows.batch);
+            }
+        }
         let mut visible = self.visible.lock();
         for (table, rows) in outcome.rows {
             visible.active.push(table, rows);

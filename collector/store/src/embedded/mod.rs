@@ -46,9 +46,13 @@ use crate::entry::EntryTools;
 use crate::error::{QueryError, StoreError};
 use crate::flush::Frozen;
 use crate::fold::Folded;
+use crate::latest::{Latest, LatestPage, MetricName};
 use crate::log_gap::{LogGap, LogGapKind};
 use crate::options::StoreOptions;
-use crate::query::{Engine, LogPage, LogQuery, SqlLimits, SqlResult};
+use crate::query::{
+    Engine, LiveTable, LogPage, LogQuery, RangeQuery, RangeResult, SqlQuery, SqlResult, TableInfo,
+};
+use crate::series::SeriesFilter;
 use crate::snapshot::{Snapshot, Visible};
 use crate::store::{Answer, Store, StoreStatus};
 use crate::streams::{StreamState, Streams};
@@ -102,6 +106,7 @@ pub struct EmbeddedStore {
     stopped: Option<Arc<StoreError>>,
     problems: Mutex<Problems>,
     engine: Engine,
+    latest: Arc<Latest>,
     _lock: DiskLock,
 }
 
@@ -202,6 +207,21 @@ impl EmbeddedStore {
         Arc::clone(&self.writer.lock().log_gaps)
     }
 
+    /// Reads the newest samples of what is stored, so that [`Store::latest`] knows them. Once, after it was opened; until
+    /// then answers say that they are not complete.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub async fn fill_latest(&self) -> Result<(), QueryError> {
+        self.answer(|snapshot| self.engine.fill(snapshot, Arc::clone(&self.latest)))
+            .await
+    }
+
+    /// Adds a table that is not stored here. One of the same name is replaced.
+    pub fn add_table(&self, table: Arc<dyn LiveTable>) {
+        self.engine.add(table);
+    }
+
     /// All rows at this moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.visible.lock().snapshot()
@@ -238,30 +258,34 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn sql<'a>(&'a self, query: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult> {
-        Box::pin(async move {
-            for _ in 0..aside::ATTEMPTS_MAX {
-                let snapshot = self.snapshot();
-                match self.engine.sql(snapshot.clone(), query.to_owned(), limits).await {
-                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
-                    done => return done,
-                }
-            }
-            self.engine.sql(self.snapshot(), query.to_owned(), limits).await
-        })
+    fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult> {
+        Box::pin(self.answer(move |snapshot| self.engine.sql(snapshot, query.clone())))
+    }
+
+    fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult> {
+        Box::pin(self.answer(move |snapshot| self.engine.range(snapshot, query.clone())))
+    }
+
+    fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError> {
+        filter.check()?;
+        Ok(self.latest.page(filter, since_ns, limit))
+    }
+
+    fn metric_names(
+        &self,
+        filter: &SeriesFilter,
+        since_ns: i64,
+    ) -> Result<(Vec<MetricName>, bool), QueryError> {
+        filter.check()?;
+        Ok(self.latest.names(filter, since_ns))
+    }
+
+    fn tables(&self) -> Vec<TableInfo> {
+        self.engine.tables()
     }
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
-        Box::pin(async move {
-            for _ in 0..aside::ATTEMPTS_MAX {
-                let snapshot = self.snapshot();
-                match self.engine.logs(snapshot.clone(), query.clone()).await {
-                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
-                    done => return done,
-                }
-            }
-            self.engine.logs(self.snapshot(), query).await
-        })
+        Box::pin(self.answer(move |snapshot| self.engine.logs(snapshot, query.clone())))
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

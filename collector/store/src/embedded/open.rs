@@ -16,6 +16,7 @@ use crate::entry::EntryTools;
 use crate::error::StoreError;
 use crate::flush::hex;
 use crate::fold::{self, FoldIndex};
+use crate::latest::Latest;
 use crate::live_file::LiveFile;
 use crate::manifest::{self, Found, Manifest};
 use crate::options::StoreOptions;
@@ -134,6 +135,7 @@ impl EmbeddedStore {
             stopped,
             problems: Mutex::new(problems),
             engine: Engine::start(&options)?,
+            latest: Arc::new(Latest::new(options.latest_series_max)),
             _lock: lock,
             options,
         }))

@@ -17,6 +17,7 @@ impl EmbeddedStore {
             durable_cursor: self.durable_cursor(),
             streams: published.streams.load(Ordering::Relaxed),
             duplicates: published.duplicates.load(Ordering::Relaxed),
+            queries_running: self.engine.running() as u64,
             ..StoreStatus::default()
         };
         for table in Table::ALL {

@@ -9,9 +9,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::describe::{self, TableInfo};
+use super::live_table::LiveTable;
+use super::range::{self, RangeQuery, RangeResult};
 use super::session::Template;
-use super::{LogPage, LogQuery, SqlLimits, SqlResult, logs, sql};
+use super::{LogPage, LogQuery, SqlQuery, SqlResult, fill, logs, sql};
 use crate::error::{QueryError, StoreError};
+use crate::latest::Latest;
 use crate::options::StoreOptions;
 use crate::snapshot::Snapshot;
 
@@ -24,6 +28,7 @@ pub struct Engine {
     /// Taken when the engine is dropped.
     runtime: Option<Runtime>,
     admission: Arc<Semaphore>,
+    queries_max: usize,
     template: Arc<Template>,
     memory_bytes: u64,
 }
@@ -40,6 +45,7 @@ impl Engine {
             .map_err(|error| failed(&error))?;
         Ok(Self {
             runtime: Some(runtime),
+            queries_max: options.queries_max.max(1),
             admission: Arc::new(Semaphore::new(options.queries_max.max(1))),
             template: Arc::new(Template::new(options).map_err(|error| failed(&error))?),
             memory_bytes: options.query_memory_bytes,
@@ -47,15 +53,10 @@ impl Engine {
     }
 
     /// Runs one SQL query.
-    pub async fn sql(
-        &self,
-        snapshot: Snapshot,
-        text: String,
-        limits: SqlLimits,
-    ) -> Result<SqlResult, QueryError> {
+    pub async fn sql(&self, snapshot: Snapshot, query: SqlQuery) -> Result<SqlResult, QueryError> {
         let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(limits.time_max, async move {
-            sql::run(&template, &snapshot, &text, limits)
+        self.run(query.limits.time_max, async move {
+            sql::run(&template, &snapshot, query)
                 .await
                 .map_err(|error| error.into_query(memory_bytes))
         })
@@ -76,6 +77,44 @@ impl Engine {
     /// Runs something that blocks, on a thread of its own. None when the store closes, or it panicked.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         self.runtime.as_ref()?.spawn_blocking(work).await.ok()
+    }
+
+    /// Answers one question about a metric.
+    pub async fn range(&self, snapshot: Snapshot, query: RangeQuery) -> Result<RangeResult, QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(query.time_max, async move {
+            range::run(&template, &snapshot, &query)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
+    }
+
+    /// Reads the newest samples of a snapshot.
+    pub async fn fill(&self, snapshot: Snapshot, latest: Arc<Latest>) -> Result<(), QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(fill::TIME_MAX, async move {
+            fill::run(&template, &snapshot, &latest)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
+    }
+
+    /// Adds a table that is not stored here.
+    pub fn add(&self, table: Arc<dyn LiveTable>) {
+        self.template.add(table);
+    }
+
+    /// What can be asked.
+    pub fn tables(&self) -> Vec<TableInfo> {
+        describe::tables(&self.template.live())
+    }
+
+    /// Queries that hold query threads now, those included that were stopped and have not noticed yet.
+    pub fn running(&self) -> usize {
+        self.queries_max
+            .saturating_sub(self.admission.available_permits())
     }
 
     /// Runs on the query threads, within the time; stops there when the caller goes away.

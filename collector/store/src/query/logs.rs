@@ -124,12 +124,12 @@ fn conditions(query: &LogQuery) -> Result<Vec<Expr>, QueryError> {
     Ok(all)
 }
 
-fn time(ns: i64) -> Expr {
+pub(super) fn time(ns: i64) -> Expr {
     lit(ScalarValue::TimestampNanosecond(Some(ns), Some(TIMEZONE.into())))
 }
 
 /// Exactly this, or a pattern of `*` and `?`.
-fn matching(name: &str, pattern: &str) -> Result<Expr, QueryError> {
+pub(super) fn matching(name: &str, pattern: &str) -> Result<Expr, QueryError> {
     check_len("a pattern", pattern)?;
     if !pattern.contains(['*', '?']) {
         return Ok(col(name).eq(lit(pattern)));

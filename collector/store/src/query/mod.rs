@@ -3,34 +3,53 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `engine.rs` | threads, memory and admission of queries |
-//! | `session.rs` | a DataFusion session that knows two tables and nothing else |
+//! | `session.rs` | a DataFusion session that knows the store's tables and nothing else |
 //! | `guard.rs` | one read-only statement, or an error |
 //! | `table.rs` | a snapshot's rows as a table |
 //! | `prune.rs` | which files a query need not open |
 //! | `reader.rs` | reading Parquet files through the store's own file system |
+//! | `live_table.rs`, `describe.rs` | tables of what others know; what can be asked, in words |
 //! | `sql.rs` | SQL text to rows, within limits |
+//! | `weight.rs` | rows made large out of nothing are refused |
+//! | `yielding.rs` | queries that can be stopped |
 //! | `logs.rs`, `cursor.rs` | pages of log records |
+//! | `range.rs`, `buckets.rs`, `rate.rs` | a metric over time |
+//! | `fill.rs` | the newest samples, when the store opens |
 //!
 //! # What a query cannot do
 //! Change anything, read a file or a URL (there is no file system and no catalog behind the session), set an option,
 //! take more memory, time, rows or bytes than its limits, or stop the caller: it runs on threads of its own.
 
+mod buckets;
 mod cursor;
+mod describe;
 mod engine;
+mod fill;
 mod guard;
+mod live_table;
 mod logs;
 mod prune;
+mod range;
+mod rate;
 mod reader;
 mod session;
 mod sql;
 mod table;
+mod weight;
+mod yielding;
 
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+pub use describe::{ColumnInfo, TableInfo};
 pub(crate) use engine::Engine;
+pub use live_table::{DESCRIPTION, LiveRows, LiveTable};
+pub use range::{
+    Aggregate, GroupKey, POINTS_MAX, POINTS_TOTAL_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX,
+    SampleField, step_for,
+};
 
 /// Records on a page of log search, at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
@@ -56,6 +75,44 @@ impl Default for SqlLimits {
             time_max: Duration::from_secs(30),
         }
     }
+}
+
+/// One SQL query.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SqlQuery {
+    /// One read-only statement.
+    pub text: String,
+    /// What stands for its `$1` or `$name`.
+    pub parameters: SqlParameters,
+    /// What it may take.
+    pub limits: SqlLimits,
+}
+
+/// Values of a statement's placeholders.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SqlParameters {
+    /// `$1`, `$2`, …
+    List(Vec<SqlValue>),
+    /// `$name`
+    Named(Vec<(String, SqlValue)>),
+}
+
+impl Default for SqlParameters {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+/// A value of a placeholder.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum SqlValue {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// Text; a time is written as one.
+    Text(String),
 }
 
 /// The answer to an SQL query.

@@ -1,6 +1,7 @@
 //! SQL text to rows, within limits.
 
 use arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
@@ -10,17 +11,13 @@ use futures_util::StreamExt;
 use super::engine::RunError;
 use super::guard;
 use super::session::Template;
-use super::{SqlLimits, SqlResult};
+use super::{SqlLimits, SqlParameters, SqlQuery, SqlResult, SqlValue, weight};
 use crate::snapshot::Snapshot;
 
 /// Runs one statement over a snapshot.
-pub async fn run(
-    template: &Template,
-    snapshot: &Snapshot,
-    text: &str,
-    limits: SqlLimits,
-) -> Result<SqlResult, RunError> {
-    let statement = guard::parse(text)?;
+pub async fn run(template: &Template, snapshot: &Snapshot, query: SqlQuery) -> Result<SqlResult, RunError> {
+    let limits = query.limits;
+    let statement = guard::parse(&query.text)?;
     let state = template.session(snapshot).map_err(RunError::Planning)?;
     let plan = state
         .statement_to_plan(statement)
@@ -32,6 +29,8 @@ pub async fn run(
         .with_allow_dml(false)
         .with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(RunError::Planning)?;
+    let plan = bind(plan, query.parameters).map_err(RunError::Planning)?;
+    weight::check(&plan).map_err(RunError::Running)?;
     let explains = matches!(
         plan,
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_)
@@ -51,6 +50,29 @@ pub async fn run(
         .map(|entry| entry.name.clone())
         .collect();
     Ok(result)
+}
+
+fn bind(plan: LogicalPlan, parameters: SqlParameters) -> datafusion::error::Result<LogicalPlan> {
+    match parameters {
+        SqlParameters::List(values) if values.is_empty() => Ok(plan),
+        SqlParameters::List(values) => {
+            plan.with_param_values(values.into_iter().map(scalar).collect::<Vec<ScalarValue>>())
+        }
+        SqlParameters::Named(values) => {
+            let values = values.into_iter().map(|(name, value)| (name, scalar(value)));
+            plan.with_param_values(values.collect::<Vec<(String, ScalarValue)>>())
+        }
+    }
+}
+
+fn scalar(value: SqlValue) -> ScalarValue {
+    match value {
+        SqlValue::Null => ScalarValue::Null,
+        SqlValue::Bool(value) => ScalarValue::Boolean(Some(value)),
+        SqlValue::Int(value) => ScalarValue::Int64(Some(value)),
+        SqlValue::Float(value) => ScalarValue::Float64(Some(value)),
+        SqlValue::Text(value) => ScalarValue::Utf8(Some(value)),
+    }
 }
 
 async fn collect(mut stream: SendableRecordBatchStream, limits: SqlLimits) -> Result<SqlResult, RunError> {

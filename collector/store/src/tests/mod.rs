@@ -9,6 +9,7 @@ mod folding;
 mod inspecting;
 mod measure;
 mod merging;
+mod metrics;
 mod model;
 mod paging;
 mod rows;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use edgelogger_common::disk::FaultDisk;
 
-use super::common::{block_on, blocks_entry, lines, options, sql, sql_texts, store, stream_id};
+use super::common::{block_on, blocks_entry, lines, options, sql, sql_texts, store, stream_id, texts};
+use crate::query::{SqlParameters, SqlQuery, SqlValue};
 use crate::{EmbeddedStore, QueryError, SqlLimits, Store, StoreOptions};
 
 fn filled() -> Arc<EmbeddedStore> {
@@ -280,4 +281,139 @@ fn a_query_over_its_memory_or_time_is_an_error_with_a_code() {
         ["60000"],
         "the store answers on"
     );
+}
+
+fn ask_with(store: &EmbeddedStore, text: &str, parameters: SqlParameters) -> Result<Vec<String>, QueryError> {
+    let query = SqlQuery {
+        text: text.to_owned(),
+        parameters,
+        limits: SqlLimits::default(),
+    };
+    block_on(store.query(query)).map(|result| texts(&result.batches))
+}
+
+#[test]
+fn parameters_stand_for_values_and_never_for_sql() {
+    let store = filled();
+    let text = |value: &str| SqlValue::Text(value.to_owned());
+    let listed = "SELECT count(*) FROM logs WHERE machine_id = $1 AND time >= $2 AND position < $3";
+    let values = vec![text("m2"), text("2026-11-21T11:00:00Z"), SqlValue::Int(17)];
+    assert_eq!(
+        ask_with(&store, listed, SqlParameters::List(values)).unwrap(),
+        ["2"]
+    );
+    let named = "SELECT count(*) FROM logs WHERE machine_id = $machine";
+    let of = |machine: &str| SqlParameters::Named(vec![("machine".to_owned(), text(machine))]);
+    assert_eq!(ask_with(&store, named, of("m1")).unwrap(), ["2000"]);
+    assert_eq!(ask_with(&store, named, of("m1' OR '1' = '1")).unwrap(), ["0"]);
+    assert_eq!(
+        ask_with(
+            &store,
+            "SELECT $1, $2, $3",
+            SqlParameters::List(vec![SqlValue::Null, SqlValue::Bool(true), SqlValue::Float(0.5)])
+        )
+        .unwrap(),
+        ["|true|0.5"]
+    );
+    for (query, parameters) in [
+        (named, SqlParameters::default()),
+        (named, SqlParameters::List(vec![text("m1")])),
+        (listed, SqlParameters::List(vec![text("m1")])),
+        ("SELECT * FROM $1", SqlParameters::List(vec![text("logs")])),
+    ] {
+        let error = ask_with(&store, query, parameters).unwrap_err();
+        assert!(matches!(error, QueryError::Invalid(_)), "{query}: {error}");
+    }
+}
+
+#[test]
+fn a_query_that_makes_much_of_little_is_refused() {
+    let store = filled();
+    let doubled = |times: usize| {
+        let mut text = "SELECT body AS s FROM logs".to_owned();
+        for _ in 0..times {
+            text = format!("SELECT s || s AS s FROM ({text})");
+        }
+        format!("SELECT max(length(s)) FROM ({text})")
+    };
+    assert_eq!(sql_texts(&store, &doubled(2)), ["80"]);
+    let long = "x".repeat(10_000);
+    let many = vec!["s"; 1000].join(", ");
+    for text in [
+        doubled(30),
+        format!("SELECT length(replace(replace('{long}', 'x', '{long}'), 'x', '{long}'))"),
+        format!("SELECT {many} FROM (SELECT '{long}' AS s FROM logs)"),
+        format!("SELECT concat({many}) FROM (SELECT body AS s FROM logs)"),
+        format!("SELECT regexp_replace(body, '', '{long}', 'g') FROM logs"),
+        format!("SELECT array_to_string(string_to_array(body, ''), '{long}') FROM logs"),
+        format!("SELECT unnest(string_to_array(body, '')), '{long}' FROM logs"),
+        format!(
+            "SELECT coalesce(NULL, concat_ws('{long}', {})) FROM logs",
+            vec!["body"; 100].join(", ")
+        ),
+        format!("SELECT length((SELECT concat('{long}', '{long}')))"),
+        format!("SELECT a FROM (VALUES ('{long}')) t(a) WHERE a || a = 'b'"),
+        format!("SELECT count(*) FROM logs GROUP BY body || '{long}' || '{long}'"),
+    ] {
+        let error = error(&store, &text);
+        assert!(
+            matches!(error, QueryError::Memory { .. }),
+            "{}: {error}",
+            &text[..60]
+        );
+    }
+    for text in [
+        "SELECT repeat('x', 1000000000)",
+        "SELECT array_repeat(1, 1000000000)",
+        "SELECT * FROM generate_series(1, 1000000000) a CROSS JOIN generate_series(1, 1000000000) b",
+        "SELECT arrow_cast(NULL, 'FixedSizeBinary(1000000000)')",
+        "SELECT levenshtein(body, body) FROM logs",
+    ] {
+        assert!(matches!(error(&store, text), QueryError::Invalid(_)), "{text}");
+    }
+}
+
+#[test]
+fn ordinary_queries_are_light() {
+    let store = filled();
+    for text in [
+        "SELECT * FROM logs",
+        "SELECT * FROM metrics",
+        "SELECT a.*, b.* FROM logs a JOIN logs b USING (stream_id, position)",
+        "SELECT replace(body, 'line', 'LINE'), regexp_replace(body, '[0-9]+', 'N'), upper(body) FROM logs",
+        "SELECT unnest(string_to_array(body, ' ')) FROM logs",
+        "SELECT CASE WHEN body LIKE '%7%' THEN 'seven' ELSE 'other' END AS what, count(*) FROM logs GROUP BY 1",
+        "SELECT machine_id, array_agg(DISTINCT source), string_agg(stream_id, ',') FROM logs GROUP BY 1",
+        "SELECT date_bin(INTERVAL '1 minute', time), approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY position) FROM logs GROUP BY 1",
+        "SELECT to_char(time, '%H:%M'), concat(machine_id, '/', source), body || ' ' || machine_id FROM logs",
+        "SELECT body, row_number() OVER (PARTITION BY machine_id ORDER BY position) FROM logs",
+        "SELECT count(*) FILTER (WHERE body LIKE '%1%'), min(body), max(time) - min(time) FROM logs",
+    ] {
+        assert!(
+            block_on(store.sql(text, SqlLimits::default())).is_ok(),
+            "{text}: {:?}",
+            error(&store, text)
+        );
+    }
+}
+
+#[test]
+fn a_query_that_was_stopped_soon_gives_its_threads_back() {
+    let store = filled();
+    for text in [
+        "SELECT sum(a.position * b.position) FROM logs a CROSS JOIN logs b CROSS JOIN logs c",
+        "SELECT count(*) FROM logs a JOIN logs b ON a.position < b.position JOIN logs c ON b.position < c.position",
+        "SELECT count(*) FROM logs a JOIN logs b ON a.flags = b.flags JOIN logs c ON b.flags = c.flags",
+        "SELECT sum(length(a.body) + length(b.body)) FROM logs a LEFT JOIN logs b ON a.position <> b.position + length(b.body)",
+    ] {
+        block_on(async {
+            let query = store.sql(text, SqlLimits::default());
+            let gone = tokio::time::timeout(Duration::from_millis(200), query).await;
+            assert!(gone.is_err(), "{text} ended");
+            // Ends when it does; hangs where it never would.
+            while store.status().await.unwrap().queries_running > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
 }

@@ -9,6 +9,7 @@ mod kinds;
 mod paths;
 mod property;
 mod random;
+mod rescue;
 mod restart;
 mod rewind;
 mod rotation;

@@ -1,0 +1,225 @@
+//! Series: which rows of `metrics` belong together, by machine, source, name and labels.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, MapArray, StringArray};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type,
+};
+use arrow::record_batch::RecordBatch;
+use edgelogger_common::wildcard::matches_wildcard;
+
+use crate::error::QueryError;
+
+/// Length of a pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 4096;
+/// Labels that one question may name.
+pub const LABEL_FILTERS_MAX: usize = 32;
+
+/// What a series is known by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Series {
+    /// Whose.
+    pub machine: String,
+    /// Where it comes from: `host`, a file, an endpoint.
+    pub source: String,
+    /// Of the metric.
+    pub name: String,
+    /// Of the samples. Labels of the agent are no part of it: they may change.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Which series. All conditions hold together; in patterns `*` stands for any text, `?` for one character.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SeriesFilter {
+    /// Pattern of the name.
+    pub name: Option<String>,
+    /// Pattern of the machine.
+    pub machine: Option<String>,
+    /// Pattern of the source.
+    pub source: Option<String>,
+    /// Labels and patterns of their values; a label of the samples goes before one of the agent. An empty pattern matches
+    /// only series without that label.
+    pub labels: Vec<(String, String)>,
+}
+
+impl SeriesFilter {
+    /// Are the patterns of a length that can be worked with?
+    ///
+    /// # Errors
+    /// The one that is too long.
+    pub fn check(&self) -> Result<(), QueryError> {
+        if self.labels.len() > LABEL_FILTERS_MAX {
+            let count = self.labels.len();
+            return Err(QueryError::Invalid(format!(
+                "{count} labels are asked for, allowed are {LABEL_FILTERS_MAX}"
+            )));
+        }
+        let texts = [&self.name, &self.machine, &self.source].into_iter().flatten();
+        let labels = self.labels.iter().flat_map(|(key, pattern)| [key, pattern]);
+        match texts.chain(labels).find(|text| text.len() > PATTERN_BYTES_MAX) {
+            Some(long) => Err(QueryError::Invalid(format!(
+                "a pattern has {} bytes, allowed are {PATTERN_BYTES_MAX}",
+                long.len()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Does this series match? `label` gives its labels, those of its agent included.
+    pub(crate) fn matches<'a>(&self, series: [&str; 3], label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let patterns = [&self.machine, &self.source, &self.name];
+        let fits = |(pattern, text): (&Option<String>, &str)| {
+            pattern
+                .as_ref()
+                .is_none_or(|pattern| matches_wildcard(pattern, text))
+        };
+        let has = |(key, pattern): &(String, String)| match label(key) {
+            Some(value) => matches_wildcard(pattern, value),
+            None => pattern.is_empty(),
+        };
+        patterns.into_iter().zip(series).all(fits) && self.labels.iter().all(has)
+    }
+}
+
+/// A column of text of few values.
+pub struct Words<'a> {
+    keys: &'a [i32],
+    values: &'a StringArray,
+}
+
+impl<'a> Words<'a> {
+    pub fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
+        let dictionary = batch.column_by_name(name)?.as_dictionary_opt::<Int32Type>()?;
+        Some(Self {
+            keys: dictionary.keys().values(),
+            values: dictionary.values().as_string_opt()?,
+        })
+    }
+
+    pub fn get(&self, row: usize) -> &'a str {
+        let key = self.keys.get(row).and_then(|key| usize::try_from(*key).ok());
+        key.filter(|key| *key < self.values.len())
+            .map_or("", |key| self.values.value(key))
+    }
+}
+
+/// A column of maps.
+pub struct Maps<'a> {
+    maps: &'a MapArray,
+    keys: &'a StringArray,
+    values: &'a StringArray,
+}
+
+impl<'a> Maps<'a> {
+    pub fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
+        let maps = batch.column_by_name(name)?.as_map_opt()?;
+        Some(Self {
+            maps,
+            keys: maps.keys().as_string_opt()?,
+            values: maps.values().as_string_opt()?,
+        })
+    }
+
+    pub fn pairs(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let offsets = self.maps.value_offsets();
+        let end = |at: usize| usize::try_from(offsets[at]).unwrap_or(0);
+        let (keys, values) = (self.keys, self.values);
+        let text = |texts: &'a StringArray, at| if texts.is_valid(at) { texts.value(at) } else { "" };
+        (end(row)..end(row + 1)).map(move |at| (text(keys, at), text(values, at)))
+    }
+
+    pub fn get(&self, row: usize, key: &str) -> Option<&'a str> {
+        self.pairs(row)
+            .find(|(found, _)| *found == key)
+            .map(|pair| pair.1)
+    }
+}
+
+/// Numbers of a column that rows may lack.
+pub struct Numbers<'a, T: ArrowPrimitiveType>(&'a arrow::array::PrimitiveArray<T>);
+
+impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
+    pub fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
+        let column: &ArrayRef = batch.column_by_name(name)?;
+        column.as_primitive_opt::<T>().map(Self)
+    }
+
+    pub fn get(&self, row: usize) -> Option<T::Native> {
+        self.0.is_valid(row).then(|| self.0.value(row))
+    }
+}
+
+pub type Times<'a> = Numbers<'a, TimestampNanosecondType>;
+pub type Floats<'a> = Numbers<'a, Float64Type>;
+pub type Counts<'a> = Numbers<'a, Int64Type>;
+pub type Bytes<'a> = Numbers<'a, UInt8Type>;
+
+/// Texts one behind the other, each after its length: what series are told apart by.
+#[derive(Debug, Default)]
+pub struct KeyBytes(Vec<u8>);
+
+impl KeyBytes {
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn put(&mut self, text: &str) {
+        let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.0.extend_from_slice(&len.to_le_bytes());
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The texts of a key.
+pub fn texts(mut key: &[u8]) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (len, rest) = key.split_first_chunk::<4>()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let (text, rest) = rest.split_at_checked(len)?;
+        key = rest;
+        std::str::from_utf8(text).ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_texts_of_a_key_read_back(all in proptest::collection::vec(".{0,20}", 0..8)) {
+            let mut key = KeyBytes::default();
+            all.iter().for_each(|text| key.put(text));
+            prop_assert_eq!(texts(key.as_slice()).collect::<Vec<_>>(), all);
+        }
+
+        #[test]
+        fn no_bytes_make_a_key_panic(bytes: Vec<u8>) {
+            let _ = texts(&bytes).count();
+        }
+    }
+
+    #[test]
+    fn a_filter_holds_in_all_its_parts() {
+        let labels = |key: &str| (key == "cpu").then_some("0");
+        let check = |filter: &SeriesFilter| filter.matches(["m1", "host", "system.cpu.time"], labels);
+        let of = |label: (&str, &str)| SeriesFilter {
+            labels: vec![(label.0.to_owned(), label.1.to_owned())],
+            ..SeriesFilter::default()
+        };
+        assert!(check(&SeriesFilter::default()));
+        assert!(check(&of(("cpu", "0"))) && check(&of(("cpu", "*"))) && check(&of(("disk", ""))));
+        assert!(!check(&of(("cpu", "1"))) && !check(&of(("cpu", ""))) && !check(&of(("disk", "*"))));
+        let named = |name: &str| SeriesFilter {
+            name: Some(name.to_owned()),
+            ..SeriesFilter::default()
+        };
+        assert!(check(&named("system.*")) && !check(&named("system")));
+    }
+}
