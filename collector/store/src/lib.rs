@@ -19,8 +19,8 @@
 //! | [`compact`] | merging small files |
 //! | [`retention`], [`gone`] | which files go; what was in them |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
-//! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`inspect`] | the files of a store that no process has open |
+//! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`snapshot`] | what one query sees |
 //! | [`query`] | SQL and log search over a snapshot |
 //!

@@ -92,6 +92,21 @@ impl Snapshot {
         }
     }
 
+    /// Where it is noted what queries open.
+    pub const fn note(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Files that queries over it opened so far.
+    pub fn opened(&self) -> Vec<Arc<LiveFile>> {
+        self.opened.0.lock().values().cloned().collect()
+    }
+
+    /// Files that are missing from it.
+    pub fn missing(&self) -> &[FileEntry] {
+        &self.missing
+    }
+
     /// The newest files of a table, by when their rows came in, until they have so many rows, and nothing else.
     pub fn newest_files(&self, table: Table, rows: u64) -> Self {
         let mut files: Vec<Arc<LiveFile>> = self.files(table).cloned().collect();
@@ -107,23 +122,8 @@ impl Snapshot {
             metrics: Arc::default(),
             files: Arc::new(files),
             missing: Arc::clone(&self.missing),
-            opened: Opened::default(),
+            opened: self.opened.clone(),
         }
-    }
-
-    /// Where it is noted what queries open.
-    pub const fn note(&self) -> &Opened {
-        &self.opened
-    }
-
-    /// Files that queries over it opened so far.
-    pub fn opened(&self) -> Vec<Arc<LiveFile>> {
-        self.opened.0.lock().values().cloned().collect()
-    }
-
-    /// Files that are missing from it.
-    pub fn missing(&self) -> &[FileEntry] {
-        &self.missing
     }
 
     /// Files of a table.

@@ -20,7 +20,7 @@ use crate::snapshot::Snapshot;
 /// Where damaged files are put, in the store's directory.
 pub const QUARANTINE_DIR: &str = "quarantine";
 /// Files that one query may find damaged before it fails.
-pub const ATTEMPTS_MAX: usize = 3;
+const ATTEMPTS_MAX: usize = 3;
 
 /// What is wrong with a file that can't be used.
 pub struct Unusable {
@@ -29,8 +29,27 @@ pub struct Unusable {
 }
 
 impl EmbeddedStore {
+    /// What a query answers over all rows of now; what fails over a damaged file is asked again without it.
+    pub(super) async fn answer<T, F>(
+        &self,
+        ask: impl Fn(Snapshot) -> F + Send + Sync,
+    ) -> Result<T, QueryError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, QueryError>> + Send,
+    {
+        for _ in 0..ATTEMPTS_MAX {
+            let snapshot = self.snapshot();
+            match ask(snapshot.clone()).await {
+                Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
+                done => return done,
+            }
+        }
+        ask(self.snapshot()).await
+    }
+
     /// After a query failed: puts aside those of the files it opened that are not whole. Says whether there were any.
-    pub(super) async fn put_aside_damaged(&self, snapshot: &Snapshot, error: &QueryError) -> bool {
+    async fn put_aside_damaged(&self, snapshot: &Snapshot, error: &QueryError) -> bool {
         if !matches!(error, QueryError::Failed(_)) {
             return false;
         }

@@ -213,7 +213,8 @@ impl EmbeddedStore {
     /// # Errors
     /// A file can't be read.
     pub async fn fill_latest(&self) -> Result<(), QueryError> {
-        self.engine.fill(self.snapshot(), Arc::clone(&self.latest)).await
+        self.answer(|snapshot| self.engine.fill(snapshot, Arc::clone(&self.latest)))
+            .await
     }
 
     /// Adds a table that is not stored here. One of the same name is replaced.
@@ -258,29 +259,11 @@ impl EmbeddedStore {
 
 impl Store for EmbeddedStore {
     fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult> {
-        Box::pin(async move {
-            for _ in 0..aside::ATTEMPTS_MAX {
-                let snapshot = self.snapshot();
-                match self.engine.sql(snapshot.clone(), query.clone()).await {
-                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
-                    done => return done,
-                }
-            }
-            self.engine.sql(self.snapshot(), query).await
-        })
+        Box::pin(self.answer(move |snapshot| self.engine.sql(snapshot, query.clone())))
     }
 
     fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult> {
-        Box::pin(async move {
-            for _ in 0..aside::ATTEMPTS_MAX {
-                let snapshot = self.snapshot();
-                match self.engine.range(snapshot.clone(), query.clone()).await {
-                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
-                    done => return done,
-                }
-            }
-            self.engine.range(self.snapshot(), query).await
-        })
+        Box::pin(self.answer(move |snapshot| self.engine.range(snapshot, query.clone())))
     }
 
     fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError> {
@@ -302,16 +285,7 @@ impl Store for EmbeddedStore {
     }
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
-        Box::pin(async move {
-            for _ in 0..aside::ATTEMPTS_MAX {
-                let snapshot = self.snapshot();
-                match self.engine.logs(snapshot.clone(), query.clone()).await {
-                    Err(error) if self.put_aside_damaged(&snapshot, &error).await => {}
-                    done => return done,
-                }
-            }
-            self.engine.logs(self.snapshot(), query).await
-        })
+        Box::pin(self.answer(move |snapshot| self.engine.logs(snapshot, query.clone())))
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

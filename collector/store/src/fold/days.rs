@@ -44,15 +44,15 @@ pub struct Summary {
     /// What was dropped or lost, by reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<ReceiptTotal>,
-    /// What the streams held, for audits; not of those that were folded by a version that kept nothing of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub contents: Vec<FoldedContent>,
     /// Positions whose rows retention dropped, of this day's rows and of the streams when they were folded.
     #[serde(default, skip_serializing_if = "is_default")]
     pub expired: u64,
     /// Rows that it dropped.
     #[serde(default, skip_serializing_if = "is_default")]
     pub expired_rows: u64,
+    /// What the streams held, for audits; not of those that were folded by a version that kept nothing of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<FoldedContent>,
 }
 
 /// What a folded stream held.
@@ -106,24 +106,6 @@ pub fn add(summaries: &mut Vec<Summary>, folding: &[&Folding]) {
     }
 }
 
-/// Neighbours as one, however long.
-fn runs(checks: &[ContentCheck]) -> Vec<ContentCheck> {
-    let mut runs: Vec<ContentCheck> = Vec::new();
-    for check in checks {
-        let is_full = runs.len() == RUNS_MAX;
-        match runs.last_mut() {
-            Some(last) if last.range.end == check.range.start => {
-                let len = check.range.end - check.range.start;
-                last.crc32c = crc::combine(last.crc32c, check.crc32c, len);
-                last.range.end = check.range.end;
-            }
-            _ if is_full => break,
-            _ => runs.push(check.clone()),
-        }
-    }
-    runs
-}
-
 /// Adds what is gone of streams that are folded. Where what positions count is not known of a source, the rows' table
 /// tells.
 pub fn expire(summaries: &mut Vec<Summary>, gone: &[FoldedGone]) {
@@ -146,6 +128,24 @@ pub fn expire(summaries: &mut Vec<Summary>, gone: &[FoldedGone]) {
         summaries[at].expired += gone.positions;
         summaries[at].expired_rows += gone.rows;
     }
+}
+
+/// Neighbours as one, however long.
+fn runs(checks: &[ContentCheck]) -> Vec<ContentCheck> {
+    let mut runs: Vec<ContentCheck> = Vec::new();
+    for check in checks {
+        let is_full = runs.len() == RUNS_MAX;
+        match runs.last_mut() {
+            Some(last) if last.range.end == check.range.start => {
+                let len = check.range.end - check.range.start;
+                last.crc32c = crc::combine(last.crc32c, check.crc32c, len);
+                last.range.end = check.range.end;
+            }
+            _ if is_full => break,
+            _ => runs.push(check.clone()),
+        }
+    }
+    runs
 }
 
 impl Summary {

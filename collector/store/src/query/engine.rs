@@ -74,6 +74,11 @@ impl Engine {
         .await
     }
 
+    /// Runs something that blocks, on a thread of its own. None when the store closes, or it panicked.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.runtime.as_ref()?.spawn_blocking(work).await.ok()
+    }
+
     /// Answers one question about a metric.
     pub async fn range(&self, snapshot: Snapshot, query: RangeQuery) -> Result<RangeResult, QueryError> {
         let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
@@ -110,11 +115,6 @@ impl Engine {
     pub fn running(&self) -> usize {
         self.queries_max
             .saturating_sub(self.admission.available_permits())
-    }
-
-    /// Runs something that blocks, on a thread of its own. None when the store closes, or it panicked.
-    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.runtime.as_ref()?.spawn_blocking(work).await.ok()
     }
 
     /// Runs on the query threads, within the time; stops there when the caller goes away.

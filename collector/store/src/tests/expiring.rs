@@ -139,7 +139,7 @@ fn what_expires_of_a_folded_stream_is_known_by_day() {
     drop(store);
     disk.restart();
     let store = open(&disk, 9).unwrap();
-    let days: Vec<_> = store.summaries(0).into_iter().map(Result::unwrap).collect();
+    let days: Vec<_> = store.summaries(0).map(Result::unwrap).collect();
     let summaries: Vec<_> = days.iter().flat_map(|(_, summaries)| summaries).collect();
     assert_eq!(summaries.len(), 1, "{summaries:?}");
     let summary = summaries[0];
@@ -160,7 +160,7 @@ fn a_stream_whose_rows_expired_before_it_folds_says_so_in_its_day() {
         .unwrap();
     store.flush().unwrap();
     assert_eq!(store.folded_streams(), 1);
-    let days: Vec<_> = store.summaries(0).into_iter().map(Result::unwrap).collect();
+    let days: Vec<_> = store.summaries(0).map(Result::unwrap).collect();
     assert_eq!((days[0].1[0].expired, days[0].1[0].expired_rows), (7, 1));
 }
 

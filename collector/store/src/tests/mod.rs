@@ -8,9 +8,8 @@ mod expiring;
 mod folding;
 mod inspecting;
 mod measure;
-mod metrics;
-
 mod merging;
+mod metrics;
 mod model;
 mod paging;
 mod rows;
