@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 mod answers;
+mod audit;
 mod bad_input;
 mod content;
 mod docs;

@@ -40,11 +40,13 @@ const AUDIT_EXAMPLES: &str = "Examples:
   edgelogger-agent audit /var/log/app.log /var/log/app.log.1
   edgelogger-agent audit --url https://collector.example:7480 --token-file people.token /var/log/app.log
   On a machine that can't reach the API:
-    edgelogger-collector ledger --json --checks --machine machine-17 > ledger.json
+    edgelogger-collector ledger --json --checks --summaries --machine machine-17 -n 10000 > ledger.json
     edgelogger-agent audit --ledger ledger.json /var/log/*.log
 
 Compares each file, range by range, with what the collector says it has of it, by the checksums that were made when it
-was first read. Exits with 1 when something differs, or is missing without a reason.";
+was first read. Rotated copies are found by their content, also in .gz and .zst files. Of streams that ended long ago the
+collector keeps one checksum: they are found by the size of the file, or name their --source. Exits with 1 when something
+differs, or is missing without a reason, or a compressed file is damaged; with 2 when a file can't be read.";
 
 const SPOOL_EXAMPLES: &str = "Examples:
   edgelogger-agent spool ls

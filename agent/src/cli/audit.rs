@@ -4,13 +4,17 @@ use std::fmt::Write as _;
 
 use super::arguments::AuditArguments;
 use super::{FAILED, Failure, WRONG_USE};
-use crate::audit::{FileAudit, Ledger, Part, Verdict, audit as audit_file};
+use crate::audit::{AuditError, FileAudit, Ledger, Part, Verdict, audit as audit_file};
 use crate::status::harmless;
 
 /// A token has some 400 bytes; what is longer is another file.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what the command is for"
+)]
 pub(super) fn audit(arguments: &AuditArguments) -> Result<u8, Failure> {
     let ledger = match &arguments.ledger {
         Some(path) => Ledger::from_file(path),
@@ -25,10 +29,18 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<u8, Failure> {
         }
     };
     let ledger = ledger.map_err(|error| Failure::new(FAILED, &error))?;
-    let mut all_explained = true;
+    let (mut all_explained, mut all_read) = (true, true);
     for path in &arguments.files {
-        let audit = audit_file(path, &ledger)
-            .map_err(|error| Failure::new(WRONG_USE, &format!("cannot read {}: {error}", path.display())))?;
+        let audit = match audit_file(path, &ledger) {
+            Ok(audit) => audit,
+            Err(AuditError::Ledger(error)) => return Err(Failure::new(FAILED, &error)),
+            // The others can be compared all the same.
+            Err(error) => {
+                eprintln!("error: {}", harmless(&error.to_string()));
+                all_read = false;
+                continue;
+            }
+        };
         all_explained &= audit.explained;
         if arguments.json {
             let json = serde_json::to_string(&audit).map_err(|error| Failure::new(FAILED, &error))?;
@@ -37,7 +49,11 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<u8, Failure> {
             print!("{}", screen(&audit));
         }
     }
-    Ok(if all_explained { 0 } else { FAILED })
+    Ok(match (all_read, all_explained) {
+        (true, true) => 0,
+        (true, false) => FAILED,
+        (false, _) => WRONG_USE,
+    })
 }
 
 pub(super) fn read_token(path: &std::path::Path) -> Result<String, Failure> {
@@ -54,14 +70,30 @@ fn screen(audit: &FileAudit) -> String {
     let mut out = String::new();
     let verdict = if audit.explained { "ok" } else { "NOT EXPLAINED" };
     let path = harmless(&audit.path.display().to_string());
-    let _ = writeln!(out, "{path}: {verdict}, {} bytes", audit.size);
+    let of = match audit.compressed {
+        Some(format) => format!(" of content ({format})"),
+        None => String::new(),
+    };
+    let _ = writeln!(out, "{path}: {verdict}, {} bytes{of}", audit.size);
+    if let Some(damage) = &audit.damage {
+        let _ = writeln!(
+            out,
+            "  DAMAGED at byte {} of the file, its content ends at {}: {}",
+            damage.file_offset,
+            damage.content_offset,
+            harmless(&damage.problem)
+        );
+    }
     if let Some(stream) = &audit.stream {
         let _ = writeln!(
             out,
-            "  stream {} of {}, generation {}, collected as {}",
+            "  stream {} of {}, {}, collected as {}",
             stream.stream_id,
             harmless(&stream.machine),
-            stream.generation,
+            match (stream.generation, &stream.day) {
+                (Some(generation), _) => format!("generation {generation}"),
+                (None, day) => format!("complete since {}", day.as_deref().unwrap_or("long ago")),
+            },
             harmless(&stream.source)
         );
     }
@@ -85,6 +117,7 @@ fn words(part: &Part) -> String {
         Verdict::Unchecked => "stored, not checked",
         Verdict::Unread => "not told of yet",
         Verdict::Missing => "stored, but NOT IN THE FILE any more",
+        Verdict::Cut => "stored, but NOT ALL of what was checksummed together is in the file",
         Verdict::Told(state) => state,
     };
     match &part.reason {

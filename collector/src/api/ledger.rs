@@ -63,6 +63,15 @@ static SINCE: Parameter = Parameter {
     about: "Only streams heard of at or after this time",
     kind: Kind::Time,
 };
+static SIZE: Parameter = Parameter {
+    name: "size",
+    about: "Only streams of this size: where they end, or as far as anybody has told",
+    kind: Kind::Integer {
+        min: 0,
+        max: u64::MAX,
+        default: None,
+    },
+};
 static CHECKS: Parameter = Parameter {
     name: "checks",
     about: "With the CRC32C of what each range of the source held",
@@ -70,7 +79,7 @@ static CHECKS: Parameter = Parameter {
 };
 static SUMMARIES: Parameter = Parameter {
     name: "summaries",
-    about: "Also what is known by day only",
+    about: "Also what is known by day only; with `checks` the CRC32C of each of its streams",
     kind: Kind::Flag,
 };
 static LIMIT: Parameter = Parameter {
@@ -84,7 +93,7 @@ static LIMIT: Parameter = Parameter {
 };
 
 static PARAMETERS: &[&Parameter] = &[
-    &MACHINE, &SOURCE, &STREAM, &STATE, &SINCE, &CHECKS, &SUMMARIES, &LIMIT,
+    &MACHINE, &SOURCE, &STREAM, &STATE, &SINCE, &SIZE, &CHECKS, &SUMMARIES, &LIMIT,
 ];
 
 /// `GET /api/v1/ledger`.
@@ -132,6 +141,7 @@ fn check(asked: &Asked) -> Result<LedgerQuery, Problem> {
         stream: asked.text(&STREAM).map(parse_stream).transpose()?,
         state: asked.word(&STATE).and_then(ledger::State::named),
         since_ns: asked.time(&SINCE),
+        size: asked.integer(&SIZE),
         with_checks: asked.flag(&CHECKS),
         with_summaries: asked.flag(&SUMMARIES),
         limit: asked.count(&LIMIT),

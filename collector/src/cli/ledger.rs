@@ -73,7 +73,8 @@ pub(super) struct LedgerArguments {
     /// Everything, as JSON
     #[arg(long)]
     json: bool,
-    /// Also the CRC32C of what each range of the source held: for `edgelogger-agent audit --ledger`
+    /// Also the CRC32C of what each range of the source held, with --summaries also of older streams: for
+    /// `edgelogger-agent audit --ledger`
     #[arg(long, requires = "json")]
     checks: bool,
     #[command(flatten)]

@@ -1,9 +1,9 @@
 //! What is said of streams that are folded.
 
-use edgelogger_store::Summary;
+use edgelogger_store::{FoldedContent, Summary};
 
 use super::LedgerQuery;
-use super::report::{GapTotal, LedgerReport, State, SummaryReport};
+use super::report::{CheckReport, ContentReport, GapTotal, LedgerReport, State, SummaryReport};
 use super::spans::{is_loss, reason_word};
 use crate::text::matches_wildcard;
 
@@ -17,16 +17,19 @@ pub(super) fn since_day(query: &LedgerQuery) -> i64 {
 /// Adds the summaries that are asked for, newest day first, at most as many as streams are asked for.
 pub(super) fn add(
     report: &mut LedgerReport,
-    days: Vec<Result<(i64, Vec<Summary>), String>>,
+    days: impl DoubleEndedIterator<Item = Result<(i64, Vec<Summary>), String>>,
     query: &LedgerQuery,
 ) {
-    for day in days.into_iter().rev() {
+    for day in days.rev() {
         match day {
             Ok((day, summaries)) => {
                 let wanted = summaries.into_iter().filter(|summary| wants(query, summary));
-                let room = query.limit.saturating_sub(report.summaries.len());
-                let shown = wanted.map(|summary| shown(day, summary));
-                report.summaries.extend(shown.take(room));
+                for summary in wanted {
+                    report.summaries_count += 1;
+                    if report.summaries.len() < query.limit {
+                        report.summaries.push(shown(day, summary, query));
+                    }
+                }
             }
             Err(problem) => report.unreadable.push(problem),
         }
@@ -48,9 +51,14 @@ fn wants(query: &LedgerQuery, summary: &Summary) -> bool {
     fits(&query.machine, &summary.machine)
         && fits(&query.source, &summary.source)
         && query.state.is_none_or(has)
+        && (query.size.is_none() || summary.contents.iter().any(|content| has_size(query, content)))
 }
 
-fn shown(day: i64, summary: Summary) -> SummaryReport {
+fn has_size(query: &LedgerQuery, content: &FoldedContent) -> bool {
+    query.size.is_none_or(|size| size == content.end)
+}
+
+fn shown(day: i64, summary: Summary, query: &LedgerQuery) -> SummaryReport {
     let gaps: u64 = summary.gaps.iter().map(|gap| gap.positions).sum();
     SummaryReport {
         day: crate::health::rfc3339(day.saturating_mul(DAY_NS))
@@ -78,6 +86,17 @@ fn shown(day: i64, summary: Summary) -> SummaryReport {
                 },
                 reason: reason_word(gap.reason).to_owned(),
                 positions: gap.positions,
+            })
+            .collect(),
+        contents: summary
+            .contents
+            .into_iter()
+            .filter(|content| query.with_checks && has_size(query, content))
+            .map(|content| ContentReport {
+                stream_id: content.id,
+                size: content.end,
+                exact: !content.at_least,
+                checks: content.checks.iter().map(CheckReport::from).collect(),
             })
             .collect(),
     }

@@ -48,8 +48,8 @@ use crate::text::matches_wildcard;
 pub use close::{CloseError, ClosePlan, CloseRequest};
 pub use heads_file::HeadsFile;
 pub use report::{
-    CheckReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State, StreamReport, SummaryReport,
-    Totals,
+    CheckReport, ContentReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State, StreamReport,
+    SummaryReport, Totals,
 };
 pub use settle::Settler;
 
@@ -71,6 +71,8 @@ pub struct LedgerQuery {
     pub state: Option<State>,
     /// Of which something was heard at or after this, ns UTC.
     pub since_ns: Option<i64>,
+    /// Of this size: where they end, or as far as anybody has told.
+    pub size: Option<u64>,
     /// With what their sources held.
     pub with_checks: bool,
     /// With summaries of streams that are folded.
@@ -181,5 +183,6 @@ impl LedgerQuery {
 
     fn takes(&self, stream: &StreamReport) -> bool {
         self.state.is_none_or(|state| stream.positions.of(state) > 0)
+            && self.size.is_none_or(|size| size == stream.size)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::api::described::{Components, Described, described};
 use clap::ValueEnum;
+use edgelogger_store::ContentCheck;
 use serde::Serialize;
 
 /// What has become of a position.
@@ -207,6 +208,16 @@ described! {
     }
 }
 
+impl From<&ContentCheck> for CheckReport {
+    fn from(check: &ContentCheck) -> Self {
+        Self {
+            start: check.range.start,
+            end: check.range.end,
+            crc32c: check.crc32c,
+        }
+    }
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature that serde asks for"
@@ -230,6 +241,9 @@ described! {
         /// What there was of those, by day, machine and source, where that was asked for.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub summaries: Vec<SummaryReport>,
+        /// Summaries that were asked for, also those beyond the limit.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub summaries_count: u64,
         /// Days of which the summaries can't be read, and why.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub unreadable: Vec<String>,
@@ -261,6 +275,24 @@ described! {
         /// What was dropped or lost, by reason.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub gaps: Vec<GapTotal>,
+        /// What the streams held, where checks were asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub contents: Vec<ContentReport>,
+    }
+}
+
+described! {
+    /// What a folded stream held.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct ContentReport {
+        /// 32 hexadecimal digits.
+        pub stream_id: String,
+        /// Where it ended.
+        pub size: u64,
+        /// `size` is exact; otherwise it is at least that.
+        pub exact: bool,
+        /// Of ranges, ascending.
+        pub checks: Vec<CheckReport>,
     }
 }
 

@@ -112,12 +112,7 @@ impl Seen<'_> {
 }
 
 pub(super) fn checks(state: &StreamState) -> Vec<CheckReport> {
-    let report = |check: &edgelogger_store::ContentCheck| CheckReport {
-        start: check.range.start,
-        end: check.range.end,
-        crc32c: check.crc32c,
-    };
-    state.checks.iter().map(report).collect()
+    state.checks.iter().map(CheckReport::from).collect()
 }
 
 pub(super) const fn received_ns(state: &StreamState) -> i64 {

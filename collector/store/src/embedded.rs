@@ -486,19 +486,20 @@ impl EmbeddedStore {
         }
     }
 
-    /// What there was of folded streams, of days at or after `since_day` (days since 1970). Files that can't be read are
-    /// said by their error. Blocks.
-    pub fn summaries(&self, since_day: i64) -> Vec<Result<(i64, Vec<Summary>), String>> {
+    /// What there was of folded streams, of days at or after `since_day` (days since 1970), oldest first: each file is
+    /// read when it is asked for. Those that can't be read are said by their error. Blocks.
+    pub fn summaries(
+        &self,
+        since_day: i64,
+    ) -> impl DoubleEndedIterator<Item = Result<(i64, Vec<Summary>), String>> {
         let days = self.flushing.lock().folded.days.clone();
         let dir = self.options.dir.join(fold::FOLDED_DIR);
-        let read = |entry: &fold::DayEntry| {
-            let summaries = fold::read_day(&*self.options.disk, &dir.join(&entry.name))?;
-            Ok((entry.day, summaries))
-        };
-        days.iter()
-            .filter(|entry| entry.day >= since_day)
-            .map(read)
-            .collect()
+        days.into_iter()
+            .filter(move |entry| entry.day >= since_day)
+            .map(move |entry| {
+                let summaries = fold::read_day(&*self.options.disk, &dir.join(&entry.name))?;
+                Ok((entry.day, summaries))
+            })
     }
 
     /// Streams that are folded.

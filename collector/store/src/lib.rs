@@ -59,7 +59,7 @@ mod write_off;
 
 pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
 pub use error::{QueryError, Remedy, StoreError};
-pub use fold::Summary;
+pub use fold::{FoldedContent, Summary};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};

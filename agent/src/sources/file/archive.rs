@@ -3,7 +3,9 @@
 //! What was decoded last is kept, so that reading on may begin a little before where it ended, as it always does. Only
 //! who goes back further begins anew.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use edgelogger_proto::v1::FileCompression;
 use flate2::bufread::MultiGzDecoder;
@@ -27,7 +29,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Gzip,
     Zstd,
 }
@@ -76,7 +78,7 @@ impl Format {
 
 /// Why a compressed file gives no more content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     /// It may still be written to.
     #[error("it ends in the middle")]
     Incomplete,
@@ -109,11 +111,38 @@ impl Read for Compressed {
     }
 }
 
+/// Counts what the decoder has used of it.
+struct Counted {
+    compressed: BufReader<Compressed>,
+    used: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.compressed.read(buffer)?;
+        self.used.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl BufRead for Counted {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.compressed.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.used.fetch_add(amount as u64, Ordering::Relaxed);
+        self.compressed.consume(amount);
+    }
+}
+
 type Decoder = Box<dyn Read + Send>;
 
 /// A compressed file that is being read.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     decoder: Decoder,
+    /// Bytes of the file that it has used.
+    used: Arc<AtomicU64>,
     /// Behind the last content that was decoded.
     position: u64,
     /// The last content that was decoded.
@@ -143,7 +172,11 @@ impl Archive {
     /// # Errors
     /// Memory for the decoder, or what the system says.
     pub fn open(file: OwnedFd, format: Format, size: u64, recent_bytes: usize) -> io::Result<Self> {
-        let compressed = BufReader::new(Compressed { file, offset: 0 });
+        let used = Arc::new(AtomicU64::new(0));
+        let compressed = Counted {
+            compressed: BufReader::new(Compressed { file, offset: 0 }),
+            used: Arc::clone(&used),
+        };
         let decoder: Decoder = match format {
             Format::Gzip => Box::new(MultiGzDecoder::new(compressed)),
             Format::Zstd => {
@@ -154,6 +187,7 @@ impl Archive {
         };
         Ok(Self {
             decoder,
+            used,
             position: 0,
             recent: Vec::new(),
             recent_bytes: recent_bytes.max(FINGERPRINT_BYTES_MAX),
@@ -167,6 +201,23 @@ impl Archive {
     /// Everything below was decoded.
     pub const fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Bytes of the compressed file that were used so far: where damage is, once there is any.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The content behind what was decoded, some at a time; empty at the end.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn next_piece(&mut self) -> io::Result<&[u8]> {
+        let from = self.position;
+        while self.position == from && !self.ended {
+            self.decode(CHUNK_BYTES)?;
+        }
+        Ok(self.decoded(from, self.position))
     }
 
     /// There is no more content.

@@ -158,7 +158,7 @@ pub(super) fn identity(path: &[u8], found: &FileStat, head: &[u8]) -> FileIdenti
 }
 
 /// Is `name` what a rotation makes of `original`: `app.log.1`, `app.log-20240101`, `app.1.log`?
-pub(super) fn is_rotated_name(original: &[u8], name: &[u8]) -> bool {
+pub(crate) fn is_rotated_name(original: &[u8], name: &[u8]) -> bool {
     let is_counter = |middle: &[u8]| {
         middle.iter().any(u8::is_ascii_digit)
             && middle
@@ -193,7 +193,7 @@ pub(super) fn original_names(name: &[u8]) -> Vec<Vec<u8>> {
 
 /// Is `name` what a rotation makes of `original` when it compresses: `app.log.1.gz`, `app.log-20240101.zst`,
 /// `app.log.gz`?
-pub(super) fn is_archive_name(original: &[u8], name: &[u8]) -> bool {
+pub(crate) fn is_archive_name(original: &[u8], name: &[u8]) -> bool {
     let suffixes: [&[u8]; 3] = [b".gz", b".zst", b".zstd"];
     let mut stems = suffixes.iter().filter_map(|suffix| name.strip_suffix(*suffix));
     stems.any(|stem| stem == original || is_rotated_name(original, stem))

@@ -4,17 +4,23 @@ use std::io::IoSlice;
 use std::path::Path;
 
 use edgelogger_common::codec::{Codec, CodecSetting, DecodeLimits, Decompressor, compress};
+use edgelogger_common::crc;
 use edgelogger_common::disk::{At, Disk, read_file};
 use edgelogger_common::stamped::{stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
+use super::Folding;
 use crate::error::StoreError;
-use crate::streams::{ReceiptTotal, StreamState};
+use crate::streams::{ContentCheck, ReceiptTotal, StreamState};
 
 const MAGIC: &str = "edgelogger-store-days";
 const VERSION: u64 = 1;
 /// A day of a million sources.
 const BYTES_MAX: usize = 256 << 20;
+/// Streams of a day whose content is kept in mind; each takes some 80 bytes before compression.
+const CONTENTS_MAX: usize = 500_000;
+/// Ranges of one stream with a checksum each. A stream without anything dropped or lost has one.
+const RUNS_MAX: usize = 16;
 
 /// The folded streams of one source on one day.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +44,24 @@ pub struct Summary {
     /// What was dropped or lost, by reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<ReceiptTotal>,
+    /// What the streams held, for audits; not of those that were folded by a version that kept nothing of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<FoldedContent>,
+}
+
+/// What a folded stream held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedContent {
+    /// Its id, as hexadecimal digits.
+    pub id: String,
+    /// Where it ended.
+    pub end: u64,
+    /// It ended there, or behind that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub at_least: bool,
+    /// The source bytes of ranges, ascending: all that had a checksum, at most 16.
+    #[serde(rename = "crc")]
+    pub checks: Vec<ContentCheck>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -45,8 +69,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Adds streams.
-pub fn add(summaries: &mut Vec<Summary>, states: &[&StreamState]) {
-    for state in states {
+pub fn add(summaries: &mut Vec<Summary>, folding: &[&Folding]) {
+    let known: usize = summaries.iter().map(|summary| summary.contents.len()).sum();
+    let mut room = CONTENTS_MAX.saturating_sub(known);
+    for (id, state) in folding.iter().copied() {
         let key = (&state.machine_id, &state.source, state.counts_records);
         let at = summaries
             .binary_search_by(|known| (&known.machine, &known.source, known.counts_records).cmp(&key));
@@ -62,7 +88,34 @@ pub fn add(summaries: &mut Vec<Summary>, states: &[&StreamState]) {
             at
         });
         summaries[at].add(state);
+        if !state.checks.is_empty() && room > 0 {
+            room -= 1;
+            summaries[at].contents.push(FoldedContent {
+                id: id.to_string(),
+                end: super::end_of(state),
+                at_least: state.end.is_some_and(|end| !end.exact),
+                checks: runs(&state.checks),
+            });
+        }
     }
+}
+
+/// Neighbours as one, however long.
+fn runs(checks: &[ContentCheck]) -> Vec<ContentCheck> {
+    let mut runs: Vec<ContentCheck> = Vec::new();
+    for check in checks {
+        let is_full = runs.len() == RUNS_MAX;
+        match runs.last_mut() {
+            Some(last) if last.range.end == check.range.start => {
+                let len = check.range.end - check.range.start;
+                last.crc32c = crc::combine(last.crc32c, check.crc32c, len);
+                last.range.end = check.range.end;
+            }
+            _ if is_full => break,
+            _ => runs.push(check.clone()),
+        }
+    }
+    runs
 }
 
 impl Summary {
@@ -125,4 +178,77 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<Summary>, String> {
         .decompress(Codec::Zstd, &body[end + 1..], len, &limits, &mut plain)
         .map_err(|error| bad(error.to_string()))?;
     serde_json::from_slice(&plain).map_err(|error| bad(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use edgelogger_common::disk::FaultDisk;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn runs_have_the_checksums_of_their_bytes(parts in prop::collection::vec((0usize..4, 1usize..50), 1..40)) {
+            let content: Vec<u8> = (0..3_000u32).map(|at| (at * at % 251) as u8).collect();
+            let mut at = 0;
+            let checks: Vec<ContentCheck> = parts
+                .iter()
+                .map(|(gap, len)| {
+                    let range = at + gap / 3 * 7..at + gap / 3 * 7 + len;
+                    at = range.end;
+                    ContentCheck {
+                        crc32c: crc32c::crc32c(&content[range.clone()]),
+                        range: range.start as u64..range.end as u64,
+                    }
+                })
+                .collect();
+            let runs = runs(&checks);
+            prop_assert!(runs.len() <= RUNS_MAX);
+            for run in &runs {
+                let bytes = &content[usize::try_from(run.range.start).unwrap()..usize::try_from(run.range.end).unwrap()];
+                prop_assert_eq!(crc32c::crc32c(bytes), run.crc32c);
+            }
+            for pair in runs.windows(2) {
+                prop_assert!(pair[0].range.end < pair[1].range.start);
+            }
+            if runs.len() < RUNS_MAX {
+                let len = |checks: &[ContentCheck]| checks.iter().map(|check| check.range.end - check.range.start).sum::<u64>();
+                prop_assert_eq!(len(&runs), len(&checks));
+            }
+        }
+    }
+
+    #[test]
+    fn a_summary_of_before_contents_were_kept_is_read() {
+        let old = r#"{"machine":"m","source":"/a","kind":1,"streams":2,"positions":15,"rows":1}"#;
+        let summary: Summary = serde_json::from_str(old).unwrap();
+        assert_eq!((summary.streams, summary.contents.len()), (2, 0));
+        assert_eq!(
+            serde_json::to_string(&summary).unwrap(),
+            old,
+            "and written as it was"
+        );
+    }
+
+    #[test]
+    fn contents_are_read_back() {
+        let disk = FaultDisk::new(1);
+        let path = Path::new("/days");
+        let content = FoldedContent {
+            id: "0".repeat(32),
+            end: 15,
+            at_least: true,
+            checks: vec![ContentCheck {
+                range: 3..15,
+                crc32c: 7,
+            }],
+        };
+        let summary = Summary {
+            contents: vec![content],
+            ..Summary::default()
+        };
+        write(&disk, path, std::slice::from_ref(&summary)).unwrap();
+        assert_eq!(read(&disk, path).unwrap(), [summary]);
+    }
 }

@@ -3,6 +3,7 @@
 //! | what | where | bytes |
 //! | --- | --- | --- |
 //! | how much of which source there was on a day, and what was missing | `folded/days-….fold` (`days.rs`) | per machine, source and day |
+//! | what each file stream held: its id, end and CRC32C, for audits | the same | some 30, compressed |
 //! | id and end of each stream | `folded/ids-….fold` (`ids.rs`) | 28 |
 //!
 //! Whole: every position below its end is a row or has a receipt. A stream with anything missing, or of which something
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::streams::StreamState;
 
-pub use days::{Summary, read as read_day};
+pub use days::{FoldedContent, Summary, read as read_day};
 pub use ids::IdsRun;
 use ids::Record;
 
@@ -187,13 +188,13 @@ impl Folder<'_> {
     ) -> Result<Written, StoreError> {
         let mut folded = now.clone();
         let index = self.ids(&mut folded, index, folding)?;
-        let mut by_day: HashMap<i64, Vec<&StreamState>> = HashMap::new();
-        for (_, state) in folding {
-            let day = state.last_received_ms.div_euclid(DAY_MS);
-            by_day.entry(day).or_default().push(state);
+        let mut by_day: HashMap<i64, Vec<&Folding>> = HashMap::new();
+        for stream in folding {
+            let day = stream.1.last_received_ms.div_euclid(DAY_MS);
+            by_day.entry(day).or_default().push(stream);
         }
-        for (day, states) in by_day {
-            self.day(&mut folded, day, &states)?;
+        for (day, streams) in by_day {
+            self.day(&mut folded, day, &streams)?;
         }
         folded.days.sort_unstable_by_key(|entry| entry.day);
         self.disk.sync_dir(self.dir).at("sync directory", self.dir)?;
@@ -236,7 +237,7 @@ impl Folder<'_> {
         Ok(FoldIndex { runs })
     }
 
-    fn day(&mut self, folded: &mut Folded, day: i64, states: &[&StreamState]) -> Result<(), StoreError> {
+    fn day(&mut self, folded: &mut Folded, day: i64, streams: &[&Folding]) -> Result<(), StoreError> {
         let mut summaries = Vec::new();
         // Beside a file that can't be read there is another one for the day.
         if let Some(at) = folded.days.iter().position(|entry| entry.day == day)
@@ -245,7 +246,7 @@ impl Folder<'_> {
             summaries = known;
             self.superseded.push(folded.days.remove(at).name);
         }
-        days::add(&mut summaries, states);
+        days::add(&mut summaries, streams);
         let name = self.name(&format!("days-{}", crate::partition::day_name(day)));
         days::write(self.disk, &self.dir.join(&name), &summaries)?;
         folded.days.push(DayEntry {

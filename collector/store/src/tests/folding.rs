@@ -89,7 +89,7 @@ fn what_is_closed_whole_and_old_leaves_the_manifest_and_is_known_by_day() {
     let store = open(&disk, later(8)).unwrap();
     assert_eq!(streams(&store), [2, 3, 4]);
     assert_eq!(store.folded_streams(), 1);
-    let days: Vec<_> = store.summaries(0).into_iter().map(Result::unwrap).collect();
+    let days: Vec<_> = store.summaries(0).map(Result::unwrap).collect();
     assert_eq!((days.len(), days[0].0), (1, NOW / 86_400_000_000_000));
     let summary = &days[0].1[0];
     assert_eq!(
@@ -101,7 +101,18 @@ fn what_is_closed_whole_and_old_leaves_the_manifest_and_is_known_by_day() {
         (summary.gaps[0].reason, summary.gaps[0].positions),
         (ReceiptReason::Truncated as u8, 5)
     );
-    assert!(store.summaries(days[0].0 + 1).is_empty());
+    let content = &summary.contents[0];
+    assert_eq!(
+        (content.id.as_str(), content.end),
+        (&*stream_id(1).to_string(), 15)
+    );
+    let crc = crc32c::crc32c(b"123456789\n");
+    assert_eq!(
+        (&content.checks[0].range, content.checks[0].crc32c),
+        (&(0..10), crc)
+    );
+    assert!(!content.at_least && content.checks.len() == 1 && summary.contents.len() == 1);
+    assert!(store.summaries(days[0].0 + 1).next().is_none());
     assert_eq!(sql_texts(&store, COUNT), ["4|4"], "the rows stay");
 }
 
@@ -126,7 +137,7 @@ fn what_is_sent_again_of_a_folded_stream_is_not_stored_twice() {
     let store = open(&disk, later(30)).unwrap();
     store.skip(10);
     store.flush().unwrap();
-    let days: Vec<_> = store.summaries(0).into_iter().map(Result::unwrap).collect();
+    let days: Vec<_> = store.summaries(0).map(Result::unwrap).collect();
     let of_first: Vec<_> = days
         .iter()
         .flat_map(|(_, summaries)| summaries)
@@ -155,7 +166,6 @@ fn check_every_change(effect: Effect) {
         assert_eq!(sql_texts(&store, COUNT), ["4|4"], "change {nth}");
         let total: u64 = store
             .summaries(0)
-            .into_iter()
             .flat_map(|day| day.unwrap().1)
             .map(|summary| summary.streams)
             .sum();
