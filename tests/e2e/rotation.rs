@@ -71,9 +71,11 @@ fn agent(stack: &Stack, arguments: &[&str]) -> (Option<i32>, String) {
 fn a_replaced_disk_of_the_collector_is_told_until_it_is_settled_and_sent_again_only_when_asked_for() {
     let mut stack = Stack::new(&[], &[]);
     stack.start();
-    let path = stack.log_file("app.log");
+    let (path, other) = (stack.log_file("app.log"), stack.log_file("other.log"));
     write_lines(&path, "run", 0, 3_000, |_| ());
+    write_lines(&other, "other", 0, 100, |_| ());
     expect_exactly(&stack, "run", 3_000);
+    expect_exactly(&stack, "other", 100);
     stack.stop_agent();
     stack.stop_collector();
     for part in ["log", "store"] {
@@ -98,6 +100,22 @@ fn a_replaced_disk_of_the_collector_is_told_until_it_is_settled_and_sent_again_o
     stack.stop_agent();
     let (code, planned) = agent(&stack, &["rewind", "--all", "--dry-run"]);
     assert_eq!(code, Some(0), "{planned}");
+    // One of two: what is left is said, also by the running agent.
+    let (code, said) = agent(&stack, &["rewind", "--path", &other.display().to_string()]);
+    assert!(
+        code == Some(0) && said.contains("E0225") && said.contains("app.log"),
+        "{said}"
+    );
+    stack.start_agent();
+    expect_exactly(&stack, "other", 100);
+    wait_for("status names the file that is left", || {
+        match agent(&stack, &["status", "--json"]) {
+            (Some(4), said) if said.contains("not rewound yet: 1 file") && said.contains("E0225") => Ok(()),
+            (code, said) => Err(format!("{code:?} {said}")),
+        }
+    });
+    expect_exactly(&stack, "run", 0);
+    stack.stop_agent();
     let (code, done) = agent(
         &stack,
         &["rewind", "--all", "--to", "stored", "--url", &stack.api("")],

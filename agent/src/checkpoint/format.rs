@@ -44,6 +44,7 @@ pub(super) enum Record {
     Ended(StreamId),
     Finished(FinishedFile),
     LogReplaced(Option<LogReplaced>),
+    Settled(StreamId),
 }
 
 pub(super) fn header() -> [u8; HEADER_LEN] {
@@ -66,6 +67,7 @@ impl Record {
             Self::Ended(_) => 6,
             Self::Finished(_) => 7,
             Self::LogReplaced(_) => 8,
+            Self::Settled(_) => 9,
         }
     }
 
@@ -91,7 +93,7 @@ impl Record {
                 out.put_slice(id.as_bytes());
                 write_progress(progress, out);
             }
-            Self::Ended(id) => out.put_slice(id.as_bytes()),
+            Self::Ended(id) | Self::Settled(id) => out.put_slice(id.as_bytes()),
             Self::Finished(file) => file.write_to(out),
             Self::LogReplaced(None) => {}
             Self::LogReplaced(Some(LogReplaced { known, found })) => {
@@ -132,6 +134,7 @@ impl Record {
                 known: array(&mut body)?,
                 found: array(&mut body)?,
             })),
+            9 => Self::Settled(StreamId::from_bytes(array(&mut body)?)),
             _ => return None,
         };
         body.is_empty().then_some(record)

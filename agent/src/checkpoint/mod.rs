@@ -40,6 +40,7 @@
 //! | 6 ended | `stream_id` 16 |
 //! | 7 finished | a file whose stream ended, kept for knowing its content again: `stream_id` 16, u64 size, then of its first bytes and of those before its end: u32 len, u32 crc32c; i64 ns UTC when it was opened, path; the newest 4,096 |
 //! | 8 log replaced | `log_id` 16 of before, 16 of now: what the first acknowledged may be missing; empty: settled |
+//! | 9 settled | `stream_id` 16: nothing is missing of this stream by the last *log replaced* before, or it was decided on. A stream that is *created* behind one is settled, too |
 //!
 //! resume: u8 0 nowhere; 1 content: u32 len, u32 crc32c; 2 cursor: u16 len, UTF-8.
 //!
@@ -54,7 +55,7 @@
 //! | | written | synced |
 //! | --- | --- | --- |
 //! | created, instance, epoch | at once | at once |
-//! | acked, ended, finished, log id, log replaced | 5 s after the first change | 30 s after it was written, and on stop |
+//! | acked, ended, finished, log id, log replaced, settled | 5 s after the first change | 30 s after it was written, and on stop |
 //!
 //! Nothing changed: nothing is written. What a crash costs is data that is sent again and deduplicated.
 //!
@@ -306,6 +307,19 @@ impl Checkpoints {
     pub fn set_log_replaced(&self, replaced: Option<LogReplaced>) {
         let now = self.clock.monotonic();
         self.state.lock().set_log_replaced(replaced, now);
+    }
+
+    /// Files of which the log that was replaced may have acknowledged what the one of now does not have, and that nobody
+    /// has decided on: by name, oldest stream first.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<StreamState> {
+        self.state.lock().unsettled()
+    }
+
+    /// What is to be done about a stream after the log was replaced is decided.
+    pub fn settle(&self, stream_id: &StreamId) {
+        let now = self.clock.monotonic();
+        self.state.lock().settle(*stream_id, now);
     }
 
     /// Everything of a stream from `upto` on is to be sent again; `resume` is of what is before that. While nobody

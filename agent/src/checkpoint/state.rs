@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgelogger_common::range_set::RangeSet;
 use edgelogger_common::stream::StreamId;
-use edgelogger_proto::v1::StreamDescriptor;
+use edgelogger_proto::v1::{SourceKind, StreamDescriptor};
 use prost::Message;
 
 use super::error::CheckpointError;
@@ -34,6 +34,8 @@ pub(super) struct State {
     machine_is_new: bool,
     log_id: Option<[u8; 16]>,
     log_replaced: Option<LogReplaced>,
+    /// Streams that need no decision because of that.
+    settled: BTreeSet<StreamId>,
     /// Given out in this process, or reserved before it.
     epoch: u64,
     epoch_reserved: u64,
@@ -47,6 +49,7 @@ pub(super) struct State {
     dirty_finished: Vec<FinishedFile>,
     dirty_log_id: bool,
     dirty_log_replaced: bool,
+    dirty_settled: BTreeSet<StreamId>,
     dirty_since: Option<Duration>,
 }
 
@@ -112,6 +115,8 @@ impl State {
             };
             self.streams.insert(id, Stream { descriptor, progress });
         }
+        // What was acknowledged was the other machine's.
+        self.settled = self.streams.keys().copied().collect();
     }
 
     pub fn apply(&mut self, record: Record) {
@@ -126,9 +131,14 @@ impl State {
             },
             Record::Ended(id) => {
                 self.streams.remove(&id);
+                self.settled.remove(&id);
             }
             Record::Finished(file) => self.finished.add(file),
-            Record::LogReplaced(replaced) => self.log_replaced = replaced,
+            Record::LogReplaced(replaced) => {
+                self.log_replaced = replaced;
+                self.settled.clear();
+            }
+            Record::Settled(id) => drop(self.settled.insert(id)),
         }
     }
 
@@ -142,6 +152,10 @@ impl State {
             None => {
                 let progress = Progress::new(descriptor.start);
                 self.streams.insert(id, Stream { descriptor, progress });
+                // Its first ack comes from the log of now.
+                if self.log_replaced.is_some() {
+                    self.settled.insert(id);
+                }
             }
         }
     }
@@ -190,6 +204,8 @@ impl State {
                 self.dirty_finished.push(file);
             }
             self.dirty_acks.remove(&id);
+            self.dirty_settled.remove(&id);
+            self.settled.remove(&id);
             self.dirty_ends.insert(id);
             self.dirty_since.get_or_insert(now);
         }
@@ -211,6 +227,37 @@ impl State {
         if self.log_replaced != replaced {
             self.log_replaced = replaced;
             self.dirty_log_replaced = true;
+            // Of what was not acknowledged yet nothing can be missing.
+            let untouched = |(id, stream): (&StreamId, &Stream)| {
+                (stream.progress == Progress::new(stream.descriptor.start)).then_some(*id)
+            };
+            self.settled = match replaced {
+                Some(_) => self.streams.iter().filter_map(untouched).collect(),
+                None => BTreeSet::new(),
+            };
+            self.dirty_settled.clear();
+            self.dirty_since.get_or_insert(now);
+        }
+    }
+
+    pub fn unsettled(&self) -> Vec<StreamState> {
+        if self.log_replaced.is_none() {
+            return Vec::new();
+        }
+        let is_file = |stream: &Stream| stream.descriptor.kind == i32::from(SourceKind::File);
+        let open = self.streams.iter();
+        let left = open.filter(|(id, stream)| is_file(stream) && !self.settled.contains(id));
+        let mut left: Vec<_> = left.map(|(_, stream)| stream.state()).collect();
+        left.sort_by(|one, other| {
+            let key = |state: &StreamState| (state.descriptor.name.clone(), state.descriptor.opened_time_ns);
+            key(one).cmp(&key(other))
+        });
+        left
+    }
+
+    pub fn settle(&mut self, id: StreamId, now: Duration) {
+        if self.log_replaced.is_some() && self.streams.contains_key(&id) && self.settled.insert(id) {
+            self.dirty_settled.insert(id);
             self.dirty_since.get_or_insert(now);
         }
     }
@@ -248,11 +295,17 @@ impl State {
         let finished = std::mem::take(&mut self.dirty_finished)
             .into_iter()
             .map(Record::Finished);
+        let mut settled = std::mem::take(&mut self.dirty_settled);
         let replaced =
             std::mem::take(&mut self.dirty_log_replaced).then_some(Record::LogReplaced(self.log_replaced));
+        // It unsettles everything that was told before it.
+        if replaced.is_some() {
+            settled.clone_from(&self.settled);
+        }
         log_id
             .into_iter()
             .chain(replaced)
+            .chain(settled.into_iter().map(Record::Settled))
             .chain(finished)
             .chain(ends)
             .chain(acks)
@@ -267,9 +320,10 @@ impl State {
                 Record::Ended(id) => drop(self.dirty_ends.insert(*id)),
                 Record::LogId(_) => self.dirty_log_id = true,
                 Record::LogReplaced(_) => self.dirty_log_replaced = true,
+                Record::Settled(id) if self.settled.contains(id) => drop(self.dirty_settled.insert(*id)),
                 Record::Finished(file) => self.dirty_finished.push(file.clone()),
                 // Whoever asked for these has been told that it failed.
-                Record::Instance { .. } | Record::Epoch(_) | Record::Created(_) => {}
+                Record::Instance { .. } | Record::Epoch(_) | Record::Created(_) | Record::Settled(_) => {}
             }
         }
         self.dirty_since = Some(now);
@@ -279,16 +333,18 @@ impl State {
     pub fn live_records(&self) -> Vec<Record> {
         let mut records = vec![self.instance_record(), Record::Epoch(self.epoch_reserved)];
         records.extend(self.log_id.map(Record::LogId));
-        records.extend(
-            self.log_replaced
-                .map(|replaced| Record::LogReplaced(Some(replaced))),
-        );
         for (id, stream) in &self.streams {
             records.push(Record::Created(Box::new(stream.descriptor.clone())));
             if stream.progress != Progress::new(stream.descriptor.start) {
                 records.push(Record::Acked(*id, stream.progress.clone()));
             }
         }
+        // Behind the streams: those that come behind it are settled by that.
+        records.extend(
+            self.log_replaced
+                .map(|replaced| Record::LogReplaced(Some(replaced))),
+        );
+        records.extend(self.settled.iter().copied().map(Record::Settled));
         records.extend(self.finished.iter().cloned().map(Record::Finished));
         // Again at the other end: to lose it would look like a second installation.
         records.extend([Record::Epoch(self.epoch_reserved), self.instance_record()]);
@@ -302,7 +358,8 @@ impl State {
             2 * FRAME_HEADER_LEN + stream.descriptor.encoded_len() + 64 + above
         });
         let finished = self.finished.encoded_len() + self.finished.iter().len() * FRAME_HEADER_LEN;
-        frames.map(|len| len as u64).sum::<u64>() + finished as u64
+        let settled = self.settled.len() * (FRAME_HEADER_LEN + 16);
+        frames.map(|len| len as u64).sum::<u64>() + (finished + settled) as u64
     }
 
     pub fn instance_record(&self) -> Record {

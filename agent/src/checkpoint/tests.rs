@@ -6,7 +6,7 @@ use std::time::Duration;
 use edgelogger_common::clock::ManualClock;
 use edgelogger_common::disk::{Disk, Effect, Fault, FaultDisk, Operation, Survivors};
 use edgelogger_common::stream::StreamId;
-use edgelogger_proto::v1::StreamDescriptor;
+use edgelogger_proto::v1::{self, StreamDescriptor};
 use proptest::prelude::*;
 use rustix::io::Errno;
 
@@ -370,6 +370,8 @@ fn golden_bytes() {
         })),
         Record::Acked(id(4), progress),
         Record::Ended(id(4)),
+        Record::LogReplaced(Some(REPLACED)),
+        Record::Settled(id(4)),
     ];
     let mut bytes = format::header().to_vec();
     records.iter().for_each(|record| record.write_to(&mut bytes));
@@ -773,4 +775,99 @@ proptest! {
         prop_assert!(read.above.iter().all(|(start, end)| progress.above.get(start) == Some(end)));
         prop_assert!(read.above.len() == progress.above.len() || len > 500);
     }
+}
+
+fn file_descriptor(number: u8) -> StreamDescriptor {
+    StreamDescriptor {
+        kind: v1::SourceKind::File.into(),
+        ..descriptor(number)
+    }
+}
+
+fn names(checkpoints: &Checkpoints) -> Vec<String> {
+    let left = checkpoints.unsettled().into_iter();
+    left.map(|state| state.descriptor.name).collect()
+}
+
+const REPLACED: LogReplaced = LogReplaced {
+    known: [1; 16],
+    found: [2; 16],
+};
+
+/// 1 and 2 are acknowledged by the log of before, 3 by that of now, 4 is made behind the change, 5 is no file.
+fn replaced(bench: &Bench) -> Arc<Checkpoints> {
+    let checkpoints = bench.open();
+    let files = [1, 2, 3].map(file_descriptor);
+    checkpoints.create(&files).unwrap();
+    checkpoints.create(&[descriptor(5)]).unwrap();
+    for number in [1, 2, 5] {
+        checkpoints.acked(&block(number, 0, 9, content(1)));
+    }
+    checkpoints.set_log_replaced(Some(REPLACED));
+    checkpoints.acked(&block(3, 0, 9, content(1)));
+    checkpoints.flush(Durability::Synced).unwrap();
+    checkpoints.create(&[file_descriptor(4)]).unwrap();
+    checkpoints.acked(&block(4, 0, 9, content(1)));
+    checkpoints.flush(Durability::Synced).unwrap();
+    checkpoints
+}
+
+#[test]
+fn which_files_a_replaced_log_leaves_undecided_is_known_after_a_restart() {
+    let bench = Bench::new();
+    let checkpoints = replaced(&bench);
+    assert_eq!(names(&checkpoints), ["/var/log/1", "/var/log/2"]);
+    drop(checkpoints);
+    bench.disk.restart();
+    let checkpoints = bench.open();
+    assert_eq!(names(&checkpoints), ["/var/log/1", "/var/log/2"]);
+    checkpoints.settle(&id(1));
+    checkpoints.settle(&id(9));
+    checkpoints.flush(Durability::Synced).unwrap();
+    drop(checkpoints);
+    bench.disk.restart();
+    let checkpoints = bench.open();
+    assert_eq!(names(&checkpoints), ["/var/log/2"]);
+    checkpoints.ended(&id(2));
+    assert!(names(&checkpoints).is_empty());
+    assert!(checkpoints.log_replaced().is_some(), "somebody has to say so");
+}
+
+#[test]
+fn which_files_are_undecided_survives_a_rewriting_of_the_file() {
+    let bench = Bench::new();
+    let checkpoints = replaced(&bench);
+    checkpoints.settle(&id(1));
+    // The next write fails, and a new file is written from memory.
+    bench
+        .disk
+        .install(Fault::once(Operation::AnyChange, 1, Effect::Error(Errno::IO)));
+    assert!(checkpoints.flush(Durability::Synced).is_err());
+    bench.disk.clear_faults();
+    checkpoints.flush(Durability::Synced).unwrap();
+    assert_eq!(names(&checkpoints), ["/var/log/2"]);
+    drop(checkpoints);
+    bench.disk.restart();
+    assert_eq!(names(&bench.open()), ["/var/log/2"]);
+}
+
+#[test]
+fn a_third_log_makes_all_undecided_again_and_the_former_one_none() {
+    let bench = Bench::new();
+    let checkpoints = replaced(&bench);
+    checkpoints.settle(&id(1));
+    let third = LogReplaced {
+        found: [3; 16],
+        ..REPLACED
+    };
+    checkpoints.set_log_replaced(Some(third));
+    let all = ["/var/log/1", "/var/log/2", "/var/log/3", "/var/log/4"];
+    assert_eq!(names(&checkpoints), all);
+    checkpoints.flush(Durability::Synced).unwrap();
+    drop(checkpoints);
+    bench.disk.restart();
+    let checkpoints = bench.open();
+    assert_eq!(names(&checkpoints), all);
+    checkpoints.set_log_replaced(None);
+    assert!(names(&checkpoints).is_empty());
 }

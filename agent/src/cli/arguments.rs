@@ -94,7 +94,7 @@ const REWIND_EXAMPLES: &str = "Examples:
 
 For when the collector lost what it had acknowledged: its disk was replaced, its log restored. Files that are still what
 they were are read again, in the same streams, once the agent is started; a collector that has some of it recognises
-that. Stop the agent first.";
+that. That the log was replaced (E0225) is settled once every file is rewound or gone. Stop the agent first.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   edgelogger-agent config show
@@ -218,7 +218,7 @@ pub struct RewindArguments {
     /// One stream; `edgelogger-agent files` shows them
     #[arg(long, value_name = "ID", group = "which")]
     pub(super) stream: Option<String>,
-    /// None: the gap is accepted, and no longer a trouble
+    /// None of those that are left: the gap is accepted, and no longer a trouble
     #[arg(long, group = "which")]
     pub(super) accept_gap: bool,
     /// From where: start, stored (what the collector at --url has), or a position in bytes

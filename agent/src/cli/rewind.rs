@@ -47,7 +47,12 @@ struct Report {
     streams: Vec<Fate>,
     /// The collector's log was another one than before, and that is settled now.
     log_settled: bool,
+    /// Files for which it is not settled yet.
+    log_unsettled: Vec<String>,
 }
+
+/// Files that are named; `--json` names all.
+const UNSETTLED_SHOWN: usize = 10;
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 pub(super) fn rewind(arguments: &RewindArguments) -> Result<u8, Failure> {
@@ -64,22 +69,31 @@ pub(super) fn rewind(arguments: &RewindArguments) -> Result<u8, Failure> {
         bytes: 0,
         streams: Vec::new(),
         log_settled: false,
+        log_unsettled: Vec::new(),
     };
     let mut all_found = arguments.accept_gap || !streams.is_empty();
     for state in &streams {
         let point = rewind_point(state, wanted.position(state));
         all_found &= matches!(point, Ok(_) | Err(RewindError::NothingToDo));
-        if let (Ok(point), false) = (&point, arguments.dry_run) {
-            apply(&checkpoints, state, point);
+        if !arguments.dry_run {
+            apply(&checkpoints, state, &point);
         }
         report.bytes += point.as_ref().map_or(0, |point| point.from - point.to);
         report.streams.push(fate(state, point));
     }
-    if !arguments.dry_run && (arguments.accept_gap || !streams.is_empty()) {
-        report.log_settled = checkpoints.log_replaced().is_some();
-        checkpoints.set_log_replaced(None);
+    let left = checkpoints.unsettled();
+    if !arguments.dry_run {
+        let is_meant = arguments.all || !streams.is_empty();
+        if arguments.accept_gap || (is_meant && left.is_empty()) {
+            report.log_settled = checkpoints.log_replaced().is_some();
+            checkpoints.set_log_replaced(None);
+        }
         let flushed = checkpoints.flush(Durability::Synced);
         flushed.map_err(|error| Failure::new(FAILED, &error))?;
+    }
+    if !report.log_settled {
+        report.log_unsettled = left.into_iter().map(|state| state.descriptor.name).collect();
+        report.log_unsettled.dedup();
     }
     if arguments.json {
         let json = serde_json::to_string(&report).map_err(|error| Failure::new(FAILED, &error))?;
@@ -174,10 +188,17 @@ fn stored(arguments: &RewindArguments) -> Result<HashMap<String, u64>, Failure> 
     Ok(upto.collect())
 }
 
-fn apply(checkpoints: &Checkpoints, state: &StreamState, point: &RewindPoint) {
-    if let Ok(id) = StreamId::try_from(&state.descriptor.stream_id[..]) {
-        checkpoints.rewind(&id, point.to, point.resume.clone());
+/// A file that can't be read for the moment is left for another time; of all others it is decided what becomes of them.
+fn apply(checkpoints: &Checkpoints, state: &StreamState, point: &Result<RewindPoint, RewindError>) {
+    let Ok(id) = StreamId::try_from(&state.descriptor.stream_id[..]) else {
+        return;
+    };
+    match point {
+        Ok(point) => checkpoints.rewind(&id, point.to, point.resume.clone()),
+        Err(RewindError::Unreadable { .. }) => return,
+        Err(_) => {}
     }
+    checkpoints.settle(&id);
 }
 
 fn fate(state: &StreamState, point: Result<RewindPoint, RewindError>) -> Fate {
@@ -227,8 +248,9 @@ fn screen(report: &Report, accepts_gap: bool) -> String {
         } else if accepts_gap {
             "There is no gap to be accepted.\n".to_owned()
         } else {
-            "No stream is meant by that; `edgelogger-agent files` shows those of a running agent.\n"
-                .to_owned()
+            let none =
+                "No stream is meant by that; `edgelogger-agent files` shows those of a running agent.\n";
+            none.to_owned() + &unsettled(report)
         };
     }
     let again = report.streams.iter().filter(|fate| fate.left.is_none()).count();
@@ -246,5 +268,27 @@ fn screen(report: &Report, accepts_gap: bool) -> String {
     if report.log_settled {
         out.push_str("That the collector's log was replaced is settled.\n");
     }
+    out + &unsettled(report)
+}
+
+/// Of which files the collector may still miss something.
+fn unsettled(report: &Report) -> String {
+    let files = &report.log_unsettled;
+    if files.is_empty() {
+        return String::new();
+    }
+    let code = edgelogger_common::error_code::LOG_REPLACED;
+    let mut out = format!("{code}: the collector's log was replaced, and not rewound yet are\n");
+    for file in files.iter().take(UNSETTLED_SHOWN) {
+        let _ = writeln!(out, "  {}", harmless(file));
+    }
+    if files.len() > UNSETTLED_SHOWN {
+        let _ = writeln!(
+            out,
+            "  and {} more (--json names them)",
+            files.len() - UNSETTLED_SHOWN
+        );
+    }
+    out.push_str("Rewind them, too (--all: every file), or accept the gap (--accept-gap).\n");
     out
 }

@@ -92,6 +92,15 @@ impl AgentVitals {
         self.checkpoints.trouble()
     }
 
+    /// Files of which a log that was replaced may have acknowledged what the collector does not have.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<String> {
+        let left = self.checkpoints.unsettled().into_iter();
+        let mut names: Vec<_> = left.map(|state| state.descriptor.name).collect();
+        names.dedup();
+        names
+    }
+
     /// The spool, where there is one.
     #[must_use]
     pub fn spool(&self) -> Option<SpoolStatusView> {
