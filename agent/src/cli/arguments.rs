@@ -25,9 +25,10 @@ accepts the token. Changes nothing, and can be used beside a running agent.";
 const STATUS_EXAMPLES: &str = "Examples:
   edgelogger-agent status
   edgelogger-agent status --state-dir /var/lib/edgelogger-agent
-  edgelogger-agent status --json | jq .residual_positions
+  edgelogger-agent status --json | jq '.problems[] | {code, what, fix}'
 
-Asks the agent that runs from a state directory.";
+Asks the agent that runs from a state directory: the verdict, each problem with what to do about it, the connection, what waits
+where, and how far the collector is behind each source.";
 
 const FILES_EXAMPLES: &str = "Examples:
   edgelogger-agent files
@@ -111,6 +112,12 @@ const COMPLETIONS_EXAMPLES: &str = "Examples:
 const MAN_EXAMPLES: &str = "Examples:
   edgelogger-agent man /usr/local/share/man/man1";
 
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  edgelogger-agent explain E0225
+
+What a code means that `status`, `check` or the agent's log shows, and what to do about it. The codes of the collector are
+among them.";
+
 /// Collects what this machine has to say and ships it to an EdgeLogger collector.
 #[derive(Debug, Parser)]
 #[command(name = "edgelogger-agent", version, after_help = EXIT_CODES)]
@@ -144,6 +151,9 @@ pub enum Command {
     /// Have files sent again that a collector has lost
     #[command(before_help = REWIND_EXAMPLES, before_long_help = REWIND_EXAMPLES, after_help = EXIT_CODES)]
     Rewind(RewindArguments),
+    /// Explain an error code: what happened, and what to do about it
+    #[command(before_help = EXPLAIN_EXAMPLES, before_long_help = EXPLAIN_EXAMPLES, after_help = EXIT_CODES)]
+    Explain(ExplainArguments),
     /// Show the configuration that is in force, or what may be written in one
     #[command(subcommand, before_help = CONFIG_EXAMPLES, before_long_help = CONFIG_EXAMPLES, after_help = EXIT_CODES)]
     Config(ConfigCommand),
@@ -177,6 +187,13 @@ pub enum ConfigCommand {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// Such as E0225
+    pub(super) code: String,
 }
 
 /// Where a stream is rewound to.

@@ -11,6 +11,7 @@
 //! | `config` | `config show`, `config schema` |
 //! | `shell` | completions, man pages |
 //! | `spool` | what lies in the spool: `ls`, `verify`, `repair`, `export` |
+//! | `explain` | what an error code means |
 //!
 //! Exit codes are part of the interface; see [`EXIT_CODES`].
 
@@ -18,6 +19,7 @@ mod arguments;
 mod audit;
 mod check;
 mod config;
+mod explain;
 mod rewind;
 mod run;
 mod shell;
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { directory } => shell::man(&directory),
+        Command::Explain(arguments) => explain::explain(&arguments),
     };
     match done {
         Ok(code) => ExitCode::from(code),

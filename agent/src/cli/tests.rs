@@ -20,7 +20,9 @@ fn the_definition_of_the_commands_is_sound() {
 
 #[test]
 fn the_help_of_each_command_begins_with_examples() {
-    for name in ["run", "check", "status", "files", "audit", "spool", "rewind"] {
+    for name in [
+        "run", "check", "status", "files", "audit", "spool", "rewind", "explain",
+    ] {
         let mut command = Arguments::command();
         let help = command
             .find_subcommand_mut(name)
