@@ -24,6 +24,7 @@
 //! | [`audit`] | files on disk against the collector's ledger |
 //! | [`adoption`] | an agent whose state is lost goes on where it was |
 //! | [`alarm`] | how a source that sleeps is woken |
+//! | [`problem`] | something that is wrong, and what to do about it |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -37,6 +38,7 @@ pub mod config;
 pub mod encoder;
 pub mod flow;
 pub mod pipeline;
+pub mod problem;
 pub mod ring;
 pub mod sources;
 pub mod spool;

@@ -14,6 +14,7 @@
 //! | `encode` | the encoder's thread: batcher and encoder, when the line takes a batch |
 //! | `checkpoint` | the thread that writes and syncs checkpoints |
 //! | `journal` | acks: to the checkpoints and to the account |
+//! | `ages`, `rates` | how long the oldest waits, how fast things go |
 //! | `vitals` | what heartbeats and `status` tell |
 //!
 //! # While the collector is away
@@ -36,6 +37,7 @@ mod ages;
 mod checkpoint;
 mod encode;
 mod journal;
+mod rates;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -63,7 +65,7 @@ use crate::status::{Reporter, StatusSocket};
 use crate::transport::{Identity, Parts, TargetError, Transport};
 
 pub(crate) use sources::own_paths;
-pub use vitals::{AgentVitals, ProcessCost, process_cost};
+pub use vitals::{AgentVitals, ProcessCost, StreamLag, process_cost};
 
 /// Items between encoder and transport. The transport takes one when the line has room for it, so these only wait;
 /// with two, one is being compressed while another is sent. More would be sealed before what is fresher than they are.

@@ -23,6 +23,8 @@ use crate::spool::Spool;
 pub struct SourceStatuses {
     /// One for each `[[source.file]]`.
     pub files: Vec<FileSourceStatus>,
+    /// The globs of each.
+    pub file_globs: Vec<String>,
     /// `[source.journald]`.
     pub journald: Option<JournaldStatus>,
     /// `[source.host_metrics]`.
@@ -83,6 +85,7 @@ pub(super) fn prepare(
         }
         prepared.wakers.push(source.waker());
         prepared.statuses.files.push(source.status());
+        prepared.statuses.file_globs.push(file.include.join(", "));
         prepared.add(format!("files-{index}"), move || source.run());
     }
     if let Some(journald) = config.source.journald.clone() {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgelogger_common::clock::Clock;
+use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{AgentMetrics, StreamHead};
 use parking_lot::Mutex;
 
 use super::ages::Ages;
+use super::rates::Rates;
 use super::sources::SourceStatuses;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, StreamState};
 use crate::ring::Ring;
 use crate::spool::{Spool, SpoolStatusView};
 use crate::tally::Accounts;
@@ -28,9 +30,27 @@ pub struct AgentVitals {
     spool: Option<Spool>,
     clock: Arc<dyn Clock>,
     ages: Mutex<Ages>,
+    rates: Mutex<Rates>,
     /// Wall clock at the start: ns UTC.
     started_ns: i64,
     started: std::time::Instant,
+}
+
+/// What of a stream the collector has not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamLag {
+    /// Positions that are there and not acknowledged.
+    pub not_acked: u64,
+    /// How long ago the oldest of them was first seen; `None` where there is none.
+    pub oldest_age: Option<Duration>,
+}
+
+/// A stream, and what its source knows of it.
+struct Looked {
+    state: StreamState,
+    read: u64,
+    size: u64,
+    age: Option<Duration>,
 }
 
 /// What this process costs.
@@ -58,6 +78,7 @@ impl AgentVitals {
             started_ns: clock.wall_ns(),
             clock,
             ages: Mutex::default(),
+            rates: Mutex::default(),
             started: std::time::Instant::now(),
         }
     }
@@ -105,6 +126,50 @@ impl AgentVitals {
     #[must_use]
     pub fn spool(&self) -> Option<SpoolStatusView> {
         self.spool.as_ref().map(Spool::status)
+    }
+
+    /// What of each open stream is not acknowledged.
+    #[must_use]
+    pub fn lags(&self) -> HashMap<StreamId, StreamLag> {
+        let lag = |looked: Looked| {
+            let id = StreamId::try_from(&looked.state.descriptor.stream_id[..]).ok()?;
+            let all = looked.size.saturating_sub(looked.state.descriptor.start);
+            let not_acked = all.saturating_sub(looked.state.acked.position_count());
+            let oldest_age = looked.age;
+            Some((
+                id,
+                StreamLag {
+                    not_acked,
+                    oldest_age,
+                },
+            ))
+        };
+        self.look().into_iter().filter_map(lag).collect()
+    }
+
+    /// Records read a second: of each file source, of the journal, of the measurements, in this order as far as they
+    /// are there. `None`: it was not looked at for long enough.
+    #[must_use]
+    pub fn rates(&self) -> Option<Vec<f64>> {
+        let (now, counters) = (self.clock.monotonic(), self.counters());
+        let mut rates = self.rates.lock();
+        let per_second = rates.per_second(now, &counters);
+        rates.note(now, counters);
+        per_second
+    }
+
+    fn counters(&self) -> Vec<u64> {
+        let statuses = &self.statuses;
+        let files = statuses.files.iter().map(|files| files.totals().records_read);
+        let journald = statuses.journald.iter().map(|status| status.view().entries_read);
+        let metrics = statuses.host_metrics.iter().map(|status| status.view().samples);
+        files.chain(journald).chain(metrics).collect()
+    }
+
+    /// The clock of the sources.
+    #[must_use]
+    pub fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     /// Every position below is acknowledged.
@@ -156,8 +221,9 @@ impl AgentVitals {
     }
 }
 
-impl Vitals for AgentVitals {
-    fn heads(&self) -> Vec<StreamHead> {
+impl AgentVitals {
+    /// Every open stream now; notes how far each has come.
+    fn look(&self) -> Vec<Looked> {
         let (progress, streams) = (self.progress(), self.checkpoints.streams());
         let (mut ages, now) = (self.ages.lock(), self.clock.monotonic());
         let open: HashSet<Bytes> = streams
@@ -165,22 +231,33 @@ impl Vitals for AgentVitals {
             .map(|state| state.descriptor.stream_id.clone())
             .collect();
         ages.retain(|stream| open.contains(stream));
-        streams
-            .into_iter()
-            .map(|state| {
-                let id = state.descriptor.stream_id;
-                let acked = state.acked_upto;
-                let (read, size) = progress.get(&id).copied().unwrap_or((acked, acked));
-                let age = ages.look(&id, acked, size.max(read), now);
-                StreamHead {
-                    stream_id: id,
-                    acked,
-                    read: read.max(acked),
-                    size: size.max(acked),
-                    oldest_unacked_age_ms: age.map_or(0, age_ms),
-                }
-            })
-            .collect()
+        let look = |state: StreamState| {
+            let (id, acked) = (&state.descriptor.stream_id, state.acked_upto);
+            let (read, size) = progress.get(id).copied().unwrap_or((acked, acked));
+            let age = ages.look(id, acked, size.max(read), now);
+            let (read, size) = (read.max(acked), size.max(acked));
+            Looked {
+                state,
+                read,
+                size,
+                age,
+            }
+        };
+        streams.into_iter().map(look).collect()
+    }
+}
+
+impl Vitals for AgentVitals {
+    fn heads(&self) -> Vec<StreamHead> {
+        self.rates.lock().note(self.clock.monotonic(), self.counters());
+        let head = |looked: Looked| StreamHead {
+            stream_id: looked.state.descriptor.stream_id,
+            acked: looked.state.acked_upto,
+            read: looked.read,
+            size: looked.size,
+            oldest_unacked_age_ms: looked.age.map_or(0, age_ms),
+        };
+        self.look().into_iter().map(head).collect()
     }
 
     fn metrics(&self) -> AgentMetrics {

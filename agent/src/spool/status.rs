@@ -8,6 +8,7 @@ use edgelogger_common::size::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
+use crate::problem::Problem;
 
 /// How long it is shown that records were dropped; after that only their number is.
 const DROPS_SHOWN_FOR: Duration = Duration::from_secs(3600);
@@ -60,7 +61,7 @@ pub struct SpoolStatusView {
     /// Records in frames that could not be read any more. Receipts say which.
     pub records_damaged: u64,
     /// What is wrong, and what to do about it.
-    pub troubles: Vec<String>,
+    pub problems: Vec<Problem>,
 }
 
 pub(super) fn view(shared: &Shared) -> SpoolStatusView {
@@ -79,7 +80,7 @@ pub(super) fn view(shared: &Shared) -> SpoolStatusView {
         batches_sent: counters.batches_sent,
         records_dropped: counters.records_dropped,
         records_damaged: counters.records_damaged,
-        troubles: Vec::new(),
+        problems: Vec::new(),
     };
     let dropped_lately = counters
         .dropped_at
@@ -88,32 +89,36 @@ pub(super) fn view(shared: &Shared) -> SpoolStatusView {
     drop(state);
     let trouble = shared.trouble.lock();
     if let Some((code, message)) = &trouble.disk {
-        view.troubles.push(format!(
-            "{code} {message}; what the spool should keep stays in memory, at most 1 MiB, and is lost in a crash. Free \
-             space, or check the disk and the mount; it is tried again"
-        ));
+        let what = format!(
+            "spool: {message}; what it should keep stays in memory, at most 1 MiB, and is lost in a crash"
+        );
+        let fix = "Free space, or check the disk (dmesg) and its mount; it is tried again by itself.";
+        view.problems.push(Problem::new(Some(code), what, fix));
     }
+    let dropped = view.records_dropped;
     if is_full && is_capped {
-        view.troubles.push(format!(
-            "{} the disk is almost full: the spool leaves the rest of it to others and grows no more; {} records were \
-             dropped since the start. Free space, or lower keep_free in [spool]",
-            error_code::LOG_DISK_FULL, view.records_dropped
-        ));
+        let what = format!(
+            "spool: the disk is almost full: it leaves the rest of it to others and grows no more; {dropped} records were \
+             dropped since the start"
+        );
+        let fix = "Free space, or lower keep_free in [spool].";
+        let code = error_code::LOG_DISK_FULL.code;
+        view.problems.push(Problem::new(Some(code), what, fix));
     } else if is_full {
-        view.troubles.push(format!(
-            "the spool is full ({}); {} records were dropped since the start. Bring the collector back, or raise bytes_max \
-             in [spool]",
-            ByteSize::bytes(view.bytes_max),
-            view.records_dropped
-        ));
+        let what = format!(
+            "spool: it is full ({}); {dropped} records were dropped since the start",
+            ByteSize::bytes(view.bytes_max)
+        );
+        let fix = "Bring the collector back, or raise bytes_max in [spool].";
+        view.problems.push(Problem::new(None, what, fix));
     }
     let since_damage = shared.clock.wall_ns().saturating_sub(trouble.damaged_at_ns);
     if trouble.frames_damaged > 0 && since_damage < DAMAGE_SHOWN_NS {
-        view.troubles.push(format!(
-            "{} {} frames of the spool were damaged, and what they held is declared lost. Damaged bytes are in \
-             spool/quarantine; test the disk",
-            error_code::LOG_DAMAGED, trouble.frames_damaged
-        ));
+        let frames = trouble.frames_damaged;
+        let what = format!("spool: {frames} frames were damaged, and what they held is declared lost");
+        let fix = "Test the disk; damaged bytes are in spool/quarantine.";
+        let code = error_code::LOG_DAMAGED.code;
+        view.problems.push(Problem::new(Some(code), what, fix));
     }
     view
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use edgelogger_common::clock::{Clock, SystemClock};
 use tokio::sync::watch;
 
+use super::problems;
 use super::report::{
     ConnectionReport, FILES_MAX, FileReport, FilesReport, Health, SkippedReport, StatusReport,
 };
+use super::sources::{self, Lags};
 use crate::pipeline::{AgentVitals, process_cost};
 use crate::sources::file::{FileSourceStatus, FileState, FileStatus};
 use crate::sources::host_metrics::HostMetricsStatus;
 use crate::sources::journald::JournaldStatus;
-use crate::tally::Account;
-use crate::transport::{ConnectionState, TransportStatus};
+use crate::transport::{ConnectionState, TransportStatus, Vitals as _};
 
 /// Makes reports. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +39,11 @@ impl Reporter {
         }
     }
 
+    /// Notes how far everything has come.
+    pub fn look(&self) {
+        drop(self.vitals.heads());
+    }
+
     /// The state of now.
     #[must_use]
     pub fn report(&self) -> StatusReport {
@@ -46,45 +52,13 @@ impl Reporter {
         let (started_ns, uptime) = self.vitals.started();
         let cost = process_cost();
         let sources = self.vitals.sources();
-        let files = (!sources.files.is_empty()).then(|| self.files(&sources.files));
+        let lags = self.vitals.lags();
+        let files = (!sources.files.is_empty()).then(|| self.files(&sources.files, &lags));
         let journald = sources.journald.as_ref().map(JournaldStatus::view);
         let host_metrics = sources.host_metrics.as_ref().map(HostMetricsStatus::view);
         let spool = self.vitals.spool();
 
-        let mut troubles = Vec::new();
-        troubles.extend(unaccounted(&accounts.positions));
-        troubles.extend(transport.log_replaced.clone());
-        troubles.extend(
-            transport
-                .trouble
-                .as_ref()
-                .map(|trouble| format!("{} {}", trouble.code, trouble.message)),
-        );
-        troubles.extend(transport.not_taken.as_ref().map(|trouble| {
-            format!(
-                "{} the collector takes nothing now ({}); it is sent again until it does",
-                trouble.code, trouble.message
-            )
-        }));
-        troubles.extend(
-            self.vitals
-                .checkpoint_trouble()
-                .map(|trouble| format!("checkpoints: {trouble}")),
-        );
-        let of_spool = spool.iter().flat_map(|spool| &spool.troubles);
-        troubles.extend(of_spool.map(|trouble| format!("spool: {trouble}")));
-        troubles.extend(sources.files.iter().filter_map(|source| source.totals().trouble));
-        troubles.extend(file_errors(files.as_ref()));
-        let troubled =
-            |what: &str, trouble: Option<&String>| trouble.map(|trouble| format!("{what}: {trouble}"));
-        troubles.extend(troubled(
-            "journald",
-            journald.as_ref().and_then(|view| view.trouble.as_ref()),
-        ));
-        troubles.extend(troubled(
-            "host metrics",
-            host_metrics.as_ref().and_then(|view| view.trouble.as_ref()),
-        ));
+        let problems = problems::all(&self.vitals, &transport, files.as_ref(), spool.as_ref());
 
         StatusReport {
             version: crate::VERSION.to_owned(),
@@ -92,18 +66,19 @@ impl Reporter {
             now_ns: SystemClock::new().wall_ns(),
             started_ns,
             uptime_ns: u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX),
-            health: if troubles.is_empty() {
+            health: if problems.is_empty() {
                 Health::Healthy
             } else {
                 Health::Degraded
             },
-            troubles,
+            problems,
             rss_bytes: cost.rss_bytes,
             cpu_time_ns: cost.cpu_time_ns,
             ring_bytes: self.vitals.ring().0,
             ring_bytes_max: self.ring_bytes_max,
             accounts,
             residual_positions: accounts.positions.residual(),
+            sources: sources::all(&self.vitals, &lags),
             connection: connection(transport),
             spool,
             files,
@@ -112,15 +87,17 @@ impl Reporter {
         }
     }
 
-    fn files(&self, sources: &[FileSourceStatus]) -> FilesReport {
+    fn files(&self, sources: &[FileSourceStatus], lags: &Lags) -> FilesReport {
         let mut all: Vec<FileStatus> = sources.iter().flat_map(FileSourceStatus::files).collect();
         let behind = |file: &FileStatus| file.size.saturating_sub(file.read) + file.backlog;
+        let not_acked = |file: &FileStatus| sources::lag_of(file, lags).not_acked;
+        let behind_count = all.iter().filter(|file| not_acked(file) > 0).count();
         let mut skipped: Vec<_> = sources.iter().flat_map(FileSourceStatus::skipped).collect();
         let (followed, skipped_count) = (all.len(), skipped.len());
         let behind_bytes = all.iter().map(behind).sum();
         all.sort_by(|one, other| {
-            behind(other)
-                .cmp(&behind(one))
+            not_acked(other)
+                .cmp(&not_acked(one))
                 .then_with(|| one.name.cmp(&other.name))
         });
         all.truncate(FILES_MAX);
@@ -129,8 +106,9 @@ impl Reporter {
             followed,
             skipped_count,
             behind_bytes,
+            behind_count,
             waits_for_credit: sources.iter().any(|source| source.totals().waits_for_credit),
-            files: all.into_iter().map(|file| self.file(file)).collect(),
+            files: all.into_iter().map(|file| self.file(file, lags)).collect(),
             skipped: skipped
                 .into_iter()
                 .map(|(path, reason)| SkippedReport {
@@ -141,8 +119,11 @@ impl Reporter {
         }
     }
 
-    fn file(&self, file: FileStatus) -> FileReport {
+    fn file(&self, file: FileStatus, lags: &Lags) -> FileReport {
+        let lag = sources::lag_of(&file, lags);
         FileReport {
+            not_acked: lag.not_acked,
+            oldest_age_ns: lag.oldest_age.map(sources::ns),
             path: (file.path != file.name).then(|| file.path.display().to_string()),
             name: file.name.display().to_string(),
             acked: file
@@ -164,26 +145,6 @@ impl Reporter {
     }
 }
 
-/// Positions that are nowhere. While something is in flight the two sides of an ack are counted one after the other.
-fn unaccounted(positions: &Account) -> Option<String> {
-    let residual = positions.residual();
-    (residual != 0 && positions.in_flight == 0).then(|| {
-        format!("{residual} positions are unaccounted for; this is a bug in the agent, please report it with this output")
-    })
-}
-
-/// The first of the errors, and how many there are.
-fn file_errors(files: Option<&FilesReport>) -> Option<String> {
-    let mut failing = files?.files.iter().filter_map(|file| file.error.as_ref());
-    let first = failing.next()?;
-    let more = failing.count();
-    Some(if more == 0 {
-        first.clone()
-    } else {
-        format!("{first} (and {more} more files)")
-    })
-}
-
 fn connection(status: TransportStatus) -> ConnectionReport {
     ConnectionReport {
         peer: status.peer,
@@ -196,6 +157,8 @@ fn connection(status: TransportStatus) -> ConnectionReport {
         }
         .to_owned(),
         since_ns: status.since_ns,
+        down_since_ns: status.down_since_ns,
+        attempts_failed: status.trouble.as_ref().map_or(0, |trouble| trouble.count),
         trouble: status
             .trouble
             .map(|trouble| format!("{} {}", trouble.code, trouble.message)),

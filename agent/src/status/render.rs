@@ -1,149 +1,251 @@
-//! A report as a screen for people.
+//! A report as a screen for people: the verdict, each problem with what to do, then what is where.
 
 use std::fmt::Write;
-use std::time::Duration;
 
-use super::report::{ConnectionReport, FilesReport, Health, StatusReport};
+use super::report::{
+    AdoptionReport, ConnectionReport, FileReport, FilesReport, Health, SourceReport, StatusReport,
+};
+use super::text::{COLUMNS, counted, end_of, harmless, rate, share, size, span_ns, wrap};
+use crate::problem::Problem;
 use crate::spool::SpoolStatusView;
-use crate::tally::Account;
 
-/// Files that are shown; `--json` has more.
-const FILES_SHOWN: usize = 20;
-const SKIPPED_SHOWN: usize = 10;
+/// Problems that are shown; `--json` has all.
+const PROBLEMS_SHOWN: usize = 6;
+/// Files that are shown, those that are furthest behind first; `edgelogger-agent files` has more.
+const FILES_SHOWN: usize = 5;
+/// Sources that are shown.
+const SOURCES_SHOWN: usize = 12;
+/// Where words begin behind the name of a line.
+const INDENT: usize = 12;
 
-/// The screen, ending in a line feed.
+/// The screen, ending in a line feed; no line is wider than 80 columns.
 #[must_use]
 pub fn render(report: &StatusReport) -> String {
-    let mut out = String::new();
-    let health = match report.health {
-        Health::Healthy => "healthy",
-        Health::Degraded => "DEGRADED",
-    };
-    line(
-        &mut out,
-        &format!(
-            "edgelogger-agent {}, process {}, up {}: {health}",
-            report.version,
-            report.pid,
-            span_ns(report.uptime_ns)
-        ),
-    );
-    for trouble in &report.troubles {
-        line(&mut out, &format!("  ! {}", harmless(trouble)));
+    let mut out = verdict(report);
+    for (index, problem) in report.problems.iter().take(PROBLEMS_SHOWN).enumerate() {
+        // The same remedy once, below the last that it is for.
+        let next = report
+            .problems
+            .get(index + 1)
+            .filter(|_| index + 1 < PROBLEMS_SHOWN);
+        let is_repeated = next.is_some_and(|next| next.fix == problem.fix);
+        out.push_str(&shown(problem, !is_repeated));
     }
-    line(&mut out, "");
+    if report.problems.len() > PROBLEMS_SHOWN {
+        let more = report.problems.len() - PROBLEMS_SHOWN;
+        let _ = writeln!(out, "  and {more} more problems (--json shows them)");
+    }
+    out.push('\n');
     connection(&mut out, &report.connection, report.now_ns);
-    line(
-        &mut out,
-        &format!(
-            "memory      {} resident, {} of {} in the ring; processor {}",
-            size(report.rss_bytes),
-            size(report.ring_bytes),
-            size(report.ring_bytes_max),
-            share(report.cpu_time_ns, report.uptime_ns)
-        ),
+    let ring = format!(
+        "{} of {} used, {} credit left",
+        size(report.ring_bytes),
+        size(report.ring_bytes_max),
+        size(report.ring_bytes_max.saturating_sub(report.ring_bytes))
     );
-    account(&mut out, "positions", &report.accounts.positions);
-    account(&mut out, "records", &report.accounts.records);
+    line(&mut out, "ring", &ring);
     if let Some(spool) = &report.spool {
-        show_spool(&mut out, spool);
+        line(&mut out, "spool", &of_spool(spool));
     }
+    let records = &report.accounts.records;
+    let parts = [
+        ("read", records.read),
+        ("= acked", records.acked),
+        ("+ in flight", records.in_flight),
+        ("+ dropped", records.dropped),
+        ("+ lost", records.lost),
+        ("+ rejected", records.rejected),
+    ];
+    let mut account: Vec<String> = parts.iter().map(|(name, count)| joined(name, *count)).collect();
+    if report.residual_positions != 0 {
+        account.push(format!(
+            "; {} positions unaccounted for",
+            report.residual_positions
+        ));
+    }
+    let account = account.join(" ");
+    line(&mut out, "records", &account);
+    let process = format!(
+        "{} resident, processor {}",
+        size(report.rss_bytes),
+        share(report.cpu_time_ns, report.uptime_ns)
+    );
+    line(&mut out, "process", &process);
+    sources(&mut out, &report.sources);
     if let Some(files) = &report.files {
-        show_files(&mut out, files);
+        behind(&mut out, files);
     }
-    if let Some(journald) = &report.journald {
-        let state = if journald.following {
-            "following"
-        } else {
-            "not running"
-        };
-        line(
-            &mut out,
-            &format!(
-                "journald    {state}: {} entries read, {} filtered, position {}, {} restarts",
-                journald.entries_read, journald.entries_filtered, journald.position, journald.restarts
-            ),
-        );
-    }
-    if let Some(metrics) = &report.host_metrics {
-        line(
-            &mut out,
-            &format!(
-                "metrics     {} measurements, {} samples, {} blocks wait",
-                metrics.measurements, metrics.samples, metrics.waiting
-            ),
-        );
+    out
+}
+
+fn verdict(report: &StatusReport) -> String {
+    let verdict = match (report.health, report.problems.len()) {
+        (Health::Healthy, _) => "HEALTHY".to_owned(),
+        (Health::Degraded, count) => format!("DEGRADED: {}", counted(count as u64, "problem")),
+    };
+    let who = format!(
+        "(edgelogger-agent {}, process {}, up {})",
+        harmless(&report.version),
+        report.pid,
+        span_ns(report.uptime_ns)
+    );
+    wrap(&format!("{verdict}   "), 2, &who)
+}
+
+fn shown(problem: &Problem, with_fix: bool) -> String {
+    let code = problem.code.as_deref().unwrap_or("");
+    let mut out = wrap(&format!("  {code:<5} "), 8, &harmless(&problem.what));
+    if with_fix && !problem.fix.is_empty() {
+        out.push_str(&wrap("     -> ", 8, &harmless(&problem.fix)));
     }
     out
 }
 
 fn connection(out: &mut String, connection: &ConnectionReport, now_ns: i64) {
     let ago = |at_ns: i64| span_ns(now_ns.saturating_sub(at_ns).max(0).unsigned_abs());
-    let mut text = format!(
-        "collector   {}: {} for {}",
-        connection.peer,
-        connection.state,
-        ago(connection.since_ns)
-    );
+    let mut text = harmless(&connection.peer);
+    let _ = match connection.down_since_ns {
+        Some(since) => write!(text, ": NOT CONNECTED for {} ({}", ago(since), connection.state),
+        None => write!(text, ": {} for {}", connection.state, ago(connection.since_ns)),
+    };
+    if connection.down_since_ns.is_some() {
+        let _ = match connection.attempts_failed {
+            0 => write!(text, ")"),
+            failed => write!(text, ", {} failed)", counted(failed, "attempt")),
+        };
+    }
     if !connection.collector_version.is_empty() {
         let _ = write!(text, ", version {}", harmless(&connection.collector_version));
     }
-    if let Some(ms) = connection.round_trip_ms {
+    if let (Some(ms), None) = (connection.round_trip_ms, connection.down_since_ns) {
         let _ = write!(text, ", round trip {ms} ms");
     }
-    line(out, &text);
-    let acked = connection
-        .last_ack_ns
-        .map_or_else(|| "never".to_owned(), |at| format!("{} ago", ago(at)));
-    let durability = if connection.durability.is_empty() {
-        ""
-    } else {
-        ", durability "
-    };
-    line(
-        out,
-        &format!(
-            "            last ack {acked}{durability}{}; {} batches ({}) in flight, {} sent",
-            connection.durability,
-            connection.in_flight_batches,
-            size(connection.in_flight_bytes),
-            size(connection.bytes_sent)
-        ),
+    line(out, "collector", &text);
+    let acked = connection.last_ack_ns.map_or_else(
+        || "none since the start".to_owned(),
+        |at| format!("{} ago", ago(at)),
     );
+    let durability = match connection.durability.as_str() {
+        "" => String::new(),
+        durability => format!(", durability {}", harmless(durability)),
+    };
+    line(out, "last ack", &format!("{acked}{durability}"));
+    let in_flight = format!(
+        "{}, {}; {} sent since the start",
+        counted(connection.in_flight_batches, "batch"),
+        size(connection.in_flight_bytes),
+        size(connection.bytes_sent)
+    );
+    line(out, "in flight", &in_flight);
 }
 
-fn show_spool(out: &mut String, spool: &SpoolStatusView) {
+fn of_spool(spool: &SpoolStatusView) -> String {
     let oldest = spool
         .oldest_age_ns
         .map_or_else(String::new, |age| format!(", the oldest {} old", span_ns(age)));
-    line(
-        out,
-        &format!(
-            "spool       {} of {}: {} batches{oldest}, {} more in memory; {} written, {} records dropped",
-            size(spool.bytes),
-            size(spool.bytes_max),
-            spool.batches,
-            spool.batches_in_memory,
-            size(spool.bytes_written),
-            spool.records_dropped
-        ),
-    );
+    format!(
+        "{} of {}: {}{oldest}; {} more in memory; {} dropped",
+        size(spool.bytes),
+        size(spool.bytes_max),
+        counted(spool.batches as u64, "batch"),
+        spool.batches_in_memory,
+        counted(spool.records_dropped, "record")
+    )
 }
 
-fn account(out: &mut String, what: &str, account: &Account) {
-    line(
+/// Stays on one line.
+fn joined(name: &str, count: u64) -> String {
+    format!("{name} {count}").replace(' ', "\u{a0}")
+}
+
+/// `name        words`.
+fn line(out: &mut String, name: &str, words: &str) {
+    out.push_str(&wrap(&format!("{name:<INDENT$}"), INDENT, words));
+}
+
+fn sources(out: &mut String, sources: &[SourceReport]) {
+    const NAME: usize = 32;
+    out.push('\n');
+    if sources.is_empty() {
+        out.push_str("no sources\n");
+        return;
+    }
+    let _ = writeln!(
         out,
-        &format!(
-            "{what:<11} read {} = acked {} + in flight {} + dropped {} + lost {} + rejected {}; residual {}",
-            account.read,
-            account.acked,
-            account.in_flight,
-            account.dropped,
-            account.lost,
-            account.rejected,
-            account.residual()
-        ),
+        "{:<NAME$} {:>5} {:>12} {:>14} {:>10}",
+        "source", "files", "not acked", "oldest", "records"
     );
+    for source in sources.iter().take(SOURCES_SHOWN) {
+        let files = source
+            .files
+            .map_or_else(|| "-".to_owned(), |files| files.to_string());
+        let lag = if source.unit == "bytes" {
+            size(source.not_acked)
+        } else {
+            source.not_acked.to_string()
+        };
+        let _ = writeln!(
+            out,
+            "{:<NAME$} {files:>5} {lag:>12} {:>14} {:>10}",
+            end_of(&harmless(&source.name), NAME),
+            age(source.oldest_age_ns),
+            rate(source.records_per_second),
+        );
+        if let Some(note) = note(source) {
+            out.push_str(&wrap("  ", 2, &note));
+        }
+    }
+    if sources.len() > SOURCES_SHOWN {
+        let _ = writeln!(
+            out,
+            "and {} more (--json shows them)",
+            sources.len() - SOURCES_SHOWN
+        );
+    }
+}
+
+/// What keeps a source from reading.
+fn note(source: &SourceReport) -> Option<String> {
+    match &source.adoption {
+        Some(AdoptionReport::Asking { wait_max_ns }) => Some(format!(
+            "The state of this agent is new: files wait until the collector says what it has of them, {} at most.",
+            span_ns(*wait_max_ns)
+        )),
+        Some(AdoptionReport::Comparing { files_left }) => Some(format!(
+            "The state of this agent is new: {files_left} streams that the collector has are compared with the files."
+        )),
+        None if source.state == "waiting for room" => {
+            Some("It waits for room in the ring; its data stays where it is.".to_owned())
+        }
+        None if source.state != "following" => Some(format!("It is {}.", harmless(&source.state))),
+        None => None,
+    }
+}
+
+/// Files of which the collector has not everything.
+fn behind(out: &mut String, files: &FilesReport) {
+    let late = |file: &&FileReport| file.not_acked > 0 || file.error.is_some();
+    let count = files.behind_count;
+    let _ = writeln!(
+        out,
+        "\n{} followed, {count} behind, {} skipped (`edgelogger-agent files` shows them)",
+        counted(files.followed as u64, "file"),
+        files.skipped_count
+    );
+    for file in files.files.iter().filter(late).take(FILES_SHOWN) {
+        let start = format!("  {:>10} {:>12}  ", size(file.not_acked), age(file.oldest_age_ns));
+        let name = file.path.as_ref().unwrap_or(&file.name);
+        let state = match file.state.as_str() {
+            "following" => String::new(),
+            state => format!(" ({})", harmless(state)),
+        };
+        let room = COLUMNS - start.chars().count() - state.chars().count();
+        let _ = writeln!(out, "{start}{}{state}", end_of(&harmless(name), room));
+    }
+}
+
+fn age(ns: Option<u64>) -> String {
+    ns.map_or_else(|| "-".to_owned(), span_ns)
 }
 
 /// Every file of a report, each with its stream.
@@ -151,152 +253,43 @@ fn account(out: &mut String, what: &str, account: &Account) {
 pub fn render_files(files: &FilesReport) -> String {
     let mut out = String::new();
     for file in &files.files {
-        line(
-            &mut out,
-            &format!(
-                "{}\n  {}, stream {}, {} bytes, {} read, {} acked",
-                harmless(&file.name),
-                file.state,
-                file.stream.as_deref().unwrap_or("not begun"),
-                file.size,
-                file.read,
-                file.acked,
-            ),
+        let _ = writeln!(
+            out,
+            "{}\n  {}, stream {}, {} bytes, {} read, {} acked",
+            harmless(&file.name),
+            file.state,
+            file.stream.as_deref().unwrap_or("not begun"),
+            file.size,
+            file.read,
+            file.acked,
         );
         if let Some(path) = &file.path {
-            line(&mut out, &format!("  now at {}", harmless(path)));
+            let _ = writeln!(out, "  now at {}", harmless(path));
         }
         if let Some(error) = &file.error {
-            line(&mut out, &format!("  ! {}", harmless(error)));
+            let _ = writeln!(out, "  ! {}", harmless(error));
         }
     }
     for skipped in &files.skipped {
         let (path, reason) = (harmless(&skipped.path), harmless(&skipped.reason));
-        line(&mut out, &format!("{path}\n  skipped: {reason}"));
+        let _ = writeln!(out, "{path}\n  skipped: {reason}");
     }
     let untold = (files.followed - files.files.len().min(files.followed))
         + (files.skipped_count - files.skipped.len().min(files.skipped_count));
     if untold > 0 {
-        line(&mut out, &format!("and {untold} more"));
+        let _ = writeln!(out, "and {untold} more");
     }
     if files.followed + files.skipped_count == 0 {
-        line(&mut out, "no file sources, or no file that they include");
+        out.push_str("no file sources, or no file that they include\n");
     }
     out
 }
 
-fn show_files(out: &mut String, files: &FilesReport) {
-    let waits = if files.waits_for_credit {
-        ", waiting for room"
-    } else {
-        ""
-    };
-    line(
-        out,
-        &format!(
-            "files       {} followed, {} skipped, {} behind{waits}",
-            files.followed,
-            files.skipped_count,
-            size(files.behind_bytes)
-        ),
-    );
-    for file in files.files.iter().take(FILES_SHOWN) {
-        let at = file
-            .path
-            .as_ref()
-            .map(|path| format!(" (now {})", harmless(path)))
-            .unwrap_or_default();
-        line(
-            out,
-            &format!(
-                "  {:<10} {:>9} of {:>9} read, {:>9} acked  {}{at}",
-                file.state,
-                size(file.read),
-                size(file.size),
-                size(file.acked),
-                harmless(&file.name)
-            ),
-        );
-    }
-    if files.followed > FILES_SHOWN {
-        line(
-            out,
-            &format!("  and {} more (--json shows them)", files.followed - FILES_SHOWN),
-        );
-    }
-    for skipped in files.skipped.iter().take(SKIPPED_SHOWN) {
-        line(
-            out,
-            &format!(
-                "  skipped    {}: {}",
-                harmless(&skipped.path),
-                harmless(&skipped.reason)
-            ),
-        );
-    }
-    if files.skipped_count > SKIPPED_SHOWN {
-        line(
-            out,
-            &format!("  and {} more skipped", files.skipped_count - SKIPPED_SHOWN),
-        );
-    }
-}
-
-fn line(out: &mut String, text: &str) {
-    out.push_str(text.trim_end());
-    out.push('\n');
-}
-
-/// A file's name may hold anything, also what steers a terminal.
-pub(crate) fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
-/// `12.3 MiB`.
-#[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
-}
-
-/// Two units at most: `2 h 5 min`.
-pub(crate) fn span_ns(ns: u64) -> String {
-    let span = Duration::from_nanos(ns);
-    let seconds = span.as_secs();
-    match seconds {
-        0..10 => format!("{:.1} s", span.as_secs_f64()),
-        10..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a share is shown with two digits")]
-fn share(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        "0 %".to_owned()
-    } else {
-        format!("{:.2} %", 100.0 * part as f64 / whole as f64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::report::{FileReport, SkippedReport};
+    use super::super::report::SkippedReport;
     use super::*;
-    use crate::tally::Accounts;
+    use crate::tally::{Account, Accounts};
 
     fn report() -> StatusReport {
         let account = Account {
@@ -314,16 +307,30 @@ mod tests {
             started_ns: 0,
             uptime_ns: 7_500_000_000_000,
             health: Health::Degraded,
-            troubles: vec!["E0601 \u{1b}[31mbad".into()],
+            problems: vec![Problem::new(
+                Some("E0601"),
+                "/var/log/\u{1b}[31mbad: open failed: Permission denied (os error 13)",
+                "Give the agent's user read access (group adm for most of /var/log), or exclude the file.",
+            )],
             rss_bytes: 13 << 20,
             cpu_time_ns: 7_500_000_000,
-            ring_bytes: 0,
+            ring_bytes: 3 << 20,
             ring_bytes_max: 8 << 20,
             accounts: Accounts {
                 positions: account,
                 records: account,
             },
             residual_positions: 0,
+            sources: vec![SourceReport {
+                name: "/var/log/**/*.log, /srv/\u{202e}apps/*/logs/*".into(),
+                unit: "bytes".into(),
+                state: "following".into(),
+                files: Some(12),
+                not_acked: 1536,
+                oldest_age_ns: Some(65_000_000_000),
+                records_per_second: Some(12.4),
+                adoption: None,
+            }],
             connection: ConnectionReport {
                 peer: "c:7443".into(),
                 state: "connected".into(),
@@ -337,15 +344,15 @@ mod tests {
             files: Some(FilesReport {
                 followed: 1,
                 skipped_count: 1,
+                behind_count: 1,
                 files: vec![FileReport {
-                    name: "/var/log/a\n.log".into(),
-                    path: None,
-                    stream: None,
+                    name: format!("/var/log/{}/a\n.log", "deep/".repeat(30)),
                     state: "following".into(),
                     read: 1536,
                     acked: 1024,
                     size: 2048,
-                    error: None,
+                    not_acked: 1024,
+                    ..FileReport::default()
                 }],
                 skipped: vec![SkippedReport {
                     path: "/b".into(),
@@ -361,6 +368,7 @@ mod tests {
     #[test]
     fn every_file_is_shown_with_its_stream_or_the_reason_why_it_is_not_read() {
         let mut files = report().files.unwrap();
+        files.files[0].name = "/var/log/a\n.log".into();
         files.files[0].stream = Some("ab12".into());
         files.files[0].path = Some("/var/log/a.1".into());
         files.followed = 3;
@@ -375,18 +383,80 @@ mod tests {
     fn the_screen_says_what_matters_and_steers_no_terminal() {
         let screen = render(&report());
         for expected in [
-            "up 2 h 5 min: DEGRADED",
-            "c:7443: connected for 1 min 0 s",
-            "last ack 0.5 s ago, durability fsync",
-            "13.0 MiB resident",
-            "processor 0.10 %",
-            "read 100 = acked 60 + in flight 30 + dropped 5 + lost 4 + rejected 1; residual 0",
-            "1.5 KiB of   2.0 KiB read",
-            "skipped    /b: binary",
+            "c:7443: connected for 1 min 0 s, round trip 3 ms\n",
+            "last ack    0.5 s ago, durability fsync\n",
+            "ring        3.0 MiB of 8.0 MiB used, 5.0 MiB credit left\n",
+            "records     read 100 = acked 60 + in flight 30 + dropped 5 + lost 4 + rejected 1\n",
+            "process     13.0 MiB resident, processor 0.10 %\n",
+            "1 file followed, 1 behind, 1 skipped",
+            "   12      1.5 KiB      1 min 5 s       12/s\n",
+            "/a\u{fffd}.log\n",
         ] {
             assert!(screen.contains(expected), "{expected:?} is not in\n{screen}");
         }
-        assert!(!screen.contains('\u{1b}') && !screen.contains("a\n.log"));
+        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!screen.contains(steers) && !screen.contains("a\n.log"));
+        assert!(
+            screen.lines().all(|line| line.chars().count() <= COLUMNS),
+            "{screen}"
+        );
+    }
+
+    #[test]
+    fn the_verdict_stands_first_and_each_problem_with_what_to_do() {
+        let screen = render(&report());
+        let expected = "DEGRADED: 1 problem   (edgelogger-agent 0.1.0, process 17, up 2 h 5 min)\n  \
+                        E0601 /var/log/\u{fffd}[31mbad: open failed: Permission denied (os error 13)\n     \
+                        -> Give the agent's user read access (group adm for most of /var/log), or\n        \
+                        exclude the file.\n\ncollector ";
+        assert!(screen.starts_with(expected), "{screen}");
+        let mut healthy = report();
+        (healthy.health, healthy.problems) = (Health::Healthy, Vec::new());
+        assert!(render(&healthy).starts_with("HEALTHY   (edgelogger-agent"));
+    }
+
+    #[test]
+    fn what_helps_against_several_problems_is_said_once() {
+        let mut report = report();
+        let again = Problem {
+            what: "/b: open failed".into(),
+            ..report.problems[0].clone()
+        };
+        report.problems.push(again);
+        let screen = render(&report);
+        assert!(screen.starts_with("DEGRADED: 2 problems "), "{screen}");
+        assert_eq!(screen.matches("-> Give").count(), 1, "{screen}");
+        assert!(
+            screen.contains("  E0601 /b: open failed\n     -> Give"),
+            "{screen}"
+        );
+    }
+
+    #[test]
+    fn an_outage_is_counted_through_all_its_attempts() {
+        let mut report = report();
+        report.connection.state = "waiting".into();
+        report.connection.since_ns = 99_000_000_000;
+        report.connection.down_since_ns = Some(10_000_000_000);
+        report.connection.attempts_failed = 21;
+        let screen = render(&report);
+        let expected = "c:7443: NOT CONNECTED for 1 min 30 s (waiting, 21 attempts failed)";
+        assert!(screen.contains(expected), "{screen}");
+    }
+
+    #[test]
+    fn what_a_new_state_waits_for_is_said_with_its_limit() {
+        let mut report = report();
+        report.sources[0].state = "adopting".into();
+        let adoption = AdoptionReport::Asking {
+            wait_max_ns: 570_000_000_000,
+        };
+        report.sources[0].adoption = Some(adoption);
+        let screen = render(&report).replace("\n  ", " ");
+        assert!(
+            screen.contains("what it has of them, 9 min 30 s at most."),
+            "{screen}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::problem::Problem;
 use crate::sources::host_metrics::HostMetricsStatusView;
 use crate::sources::journald::JournaldStatusView;
 use crate::spool::SpoolStatusView;
@@ -16,7 +17,7 @@ pub const FILES_MAX: usize = 1000;
 pub enum Health {
     /// Yes.
     Healthy,
-    /// Not everything; `troubles` says what.
+    /// Not everything; `problems` says what.
     Degraded,
 }
 
@@ -36,7 +37,7 @@ pub struct StatusReport {
     /// Does everything work?
     pub health: Health,
     /// What does not, and what to do about it.
-    pub troubles: Vec<String>,
+    pub problems: Vec<Problem>,
     /// Memory in use.
     pub rss_bytes: u64,
     /// Processor time since the start.
@@ -49,6 +50,8 @@ pub struct StatusReport {
     pub accounts: Accounts,
     /// `read` less everything that is known of it; not 0 is a bug.
     pub residual_positions: i64,
+    /// Each source, and how far the collector is behind it.
+    pub sources: Vec<SourceReport>,
     /// The connection to the collector.
     pub connection: ConnectionReport,
     /// The spool, where something is collected that can't be read again.
@@ -70,6 +73,12 @@ pub struct ConnectionReport {
     pub state: String,
     /// Since when, ns UTC.
     pub since_ns: i64,
+    /// Since when there is no session, through all attempts, ns UTC; `None` while there is one.
+    #[serde(default)]
+    pub down_since_ns: Option<i64>,
+    /// Attempts in a row that failed for the same reason.
+    #[serde(default)]
+    pub attempts_failed: u64,
     /// Why it does not work, with its code.
     pub trouble: Option<String>,
     /// The last ack, ns UTC.
@@ -90,6 +99,44 @@ pub struct ConnectionReport {
     pub durability: String,
 }
 
+/// One source.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// Its globs, `journald`, `host_metrics`.
+    pub name: String,
+    /// What positions count: `bytes` or `records`.
+    pub unit: String,
+    /// following, waiting for room, adopting, not running.
+    pub state: String,
+    /// Files that are followed, where it is of files.
+    pub files: Option<usize>,
+    /// Positions that are there and that the collector has not acknowledged.
+    pub not_acked: u64,
+    /// How long ago the oldest of them was first seen.
+    pub oldest_age_ns: Option<u64>,
+    /// Records read a second, over about a minute; `None` until that was looked at twice.
+    pub records_per_second: Option<f64>,
+    /// The state of the agent is new, and files wait for what the collector says of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<AdoptionReport>,
+}
+
+/// What an agent whose state is new does before it makes new streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdoptionReport {
+    /// It waits until it can ask the collector.
+    Asking {
+        /// Then it goes on without.
+        wait_max_ns: u64,
+    },
+    /// It compares what the collector has with the files.
+    Comparing {
+        /// Streams to go.
+        files_left: usize,
+    },
+}
+
 /// File sources.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FilesReport {
@@ -99,6 +146,9 @@ pub struct FilesReport {
     pub skipped_count: usize,
     /// Bytes that are there and not read yet.
     pub behind_bytes: u64,
+    /// Files of which the collector has not everything.
+    #[serde(default)]
+    pub behind_count: usize,
     /// Reading waits because the ring is full.
     pub waits_for_credit: bool,
     /// At most [`FILES_MAX`].
@@ -108,7 +158,7 @@ pub struct FilesReport {
 }
 
 /// One followed file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FileReport {
     /// The path by which it was included.
     pub name: String,
@@ -124,6 +174,12 @@ pub struct FileReport {
     pub acked: u64,
     /// Its length.
     pub size: u64,
+    /// Bytes that are there and that the collector has not acknowledged, wherever in the file.
+    #[serde(default)]
+    pub not_acked: u64,
+    /// How long ago the oldest of them was first seen.
+    #[serde(default)]
+    pub oldest_age_ns: Option<u64>,
     /// What went wrong last.
     pub error: Option<String>,
 }

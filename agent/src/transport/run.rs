@@ -149,6 +149,7 @@ impl Transport {
         let status = TransportStatus {
             peer: target.to_string(),
             since_ns: parts.clock.wall_ns(),
+            down_since_ns: Some(parts.clock.wall_ns()),
             log_replaced: parts
                 .journal
                 .log_replaced()
@@ -611,6 +612,10 @@ impl Transport {
             if status.state != state {
                 (status.state, status.since_ns) = (state, since_ns);
             }
+            status.down_since_ns = match state {
+                ConnectionState::Connected => None,
+                _ => status.down_since_ns.or(Some(since_ns)),
+            };
             (status.in_flight_bytes, status.in_flight_batches) = self.session.in_flight();
         });
     }

@@ -44,6 +44,8 @@ pub struct TransportStatus {
     pub state: ConnectionState,
     /// Since when, ns UTC.
     pub since_ns: i64,
+    /// Since when there is no session, through all attempts, ns UTC.
+    pub down_since_ns: Option<i64>,
     /// Why it does not work; `None` while it does.
     pub trouble: Option<TransportTrouble>,
     /// The collector is there and takes nothing now: its disk is full, it is stopping. `at_ns`: since when.

@@ -68,7 +68,7 @@ static SIZE: Parameter = Parameter {
     about: "Only streams of this size: where they end, or as far as anybody has told",
     kind: Kind::Integer {
         min: 0,
-        max: u64::MAX,
+        max: i64::MAX.unsigned_abs(),
         default: None,
     },
 };

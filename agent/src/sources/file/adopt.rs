@@ -22,6 +22,7 @@ use super::identity::{COPY_BYTES_MIN, FINGERPRINT_BYTES_MAX, identity, is_rotate
 use super::lines::check_at_end_of;
 use super::source::FileSource;
 use super::stat::{FileKey, FileKind, FileStat, stat_open};
+use super::status::AdoptionWait;
 use crate::adoption::{Adoption, WAIT_MAX};
 use crate::flow::{Resume, SentBlock};
 
@@ -104,10 +105,31 @@ impl FileSource {
         let until = self.clock.monotonic() + WAIT_MAX;
         adoption.wake_when_answered(self.waker());
         self.adopting = Adopting::Asking { adoption, until };
+        self.show_adopting();
     }
 
     /// A step towards knowing which streams go on. `true`: there is more to do.
     pub(super) fn adopt_streams(&mut self, now: Duration) -> bool {
+        if matches!(self.adopting, Adopting::Done) {
+            return false;
+        }
+        let more = self.adopt_on(now);
+        self.show_adopting();
+        more
+    }
+
+    fn show_adopting(&self) {
+        let wait = match &self.adopting {
+            Adopting::Done => None,
+            Adopting::Asking { until, .. } => Some(AdoptionWait::Answer(*until)),
+            Adopting::Comparing(comparing) => Some(AdoptionWait::Comparison(
+                comparing.candidates.len() + usize::from(comparing.now.is_some()),
+            )),
+        };
+        self.status.count(|totals| totals.adoption = wait);
+    }
+
+    fn adopt_on(&mut self, now: Duration) -> bool {
         match std::mem::take(&mut self.adopting) {
             Adopting::Done => false,
             Adopting::Asking { adoption, until } => {

@@ -103,5 +103,5 @@ pub use rewind::{RewindError, RewindPoint, rewind_point};
 pub use skip::SkipReason;
 pub use source::FileSource;
 pub use stat::FileKind;
-pub use status::{FileSourceStatus, FileSourceTotals, FileState, FileStatus};
+pub use status::{AdoptionWait, FileSourceStatus, FileSourceTotals, FileState, FileStatus};
 pub use watch::Waker;

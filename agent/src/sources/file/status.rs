@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgelogger_common::stream::StreamId;
 use parking_lot::Mutex;
@@ -46,6 +47,15 @@ pub struct FileStatus {
     pub error: Option<String>,
 }
 
+/// What an agent whose state is new waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdoptionWait {
+    /// The collector's answer, at most until then (monotonic clock).
+    Answer(Duration),
+    /// So many streams that it has are compared with the files.
+    Comparison(usize),
+}
+
 /// Sums since the start of the process, and what holds the source up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileSourceTotals {
@@ -69,6 +79,8 @@ pub struct FileSourceTotals {
     pub waits_for_credit: bool,
     /// Why new files are not read.
     pub trouble: Option<String>,
+    /// The state of the agent is new: what is awaited before new streams are made.
+    pub adoption: Option<AdoptionWait>,
 }
 
 #[derive(Debug, Default)]

@@ -47,7 +47,7 @@ fn drop_newest_keeps_the_oldest_within_the_bound_and_tells_the_rest() {
     world.advance(&mut process, Duration::from_secs(3));
     let dropped = process.spool.status().records_dropped;
     assert!(dropped > 0 && process.residual().0 == 0);
-    assert!(!process.spool.status().troubles.is_empty());
+    assert!(!process.spool.status().problems.is_empty());
     world.heal(&mut process);
     let kept = positions - dropped;
     for position in 0..positions {
@@ -118,7 +118,7 @@ fn the_reserve_of_free_space_is_left_alone() {
         assert!(world.bytes_on_disk() <= 1 << 20, "{}", world.bytes_on_disk());
     }
     let status = process.spool.status();
-    assert!(status.troubles[0].contains("E0401"), "{status:?}");
+    assert!(status.problems[0].code.as_deref() == Some("E0401"), "{status:?}");
     let positions = process.position;
     world.heal(&mut process);
     assert_eq!(world.collector.positions.len() as u64, positions);

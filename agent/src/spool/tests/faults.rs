@@ -40,7 +40,7 @@ fn a_damaged_frame_costs_what_it_held_and_is_told() {
             9 * SAMPLES
         );
         assert!((0..100).all(|position| world.collector.positions.contains_key(&(stream, position))));
-        assert!(!process.spool.status().troubles.is_empty());
+        assert!(!process.spool.status().problems.is_empty());
         assert_eq!(process.residual(), (0, 0));
     }
 }
@@ -75,7 +75,7 @@ fn a_full_disk_costs_nothing_while_memory_lasts_and_heals() {
         assert_eq!(process.residual().0, 0);
     }
     let status = process.spool.status();
-    assert!(status.troubles[0].contains("E0401"), "{status:?}");
+    assert!(status.problems[0].code.as_deref() == Some("E0401"), "{status:?}");
     assert!(
         status.batches_in_memory > 0 && status.records_dropped == 0,
         "{status:?}"
@@ -85,7 +85,7 @@ fn a_full_disk_costs_nothing_while_memory_lasts_and_heals() {
     world.advance(&mut process, Duration::from_secs(5));
     let status = process.spool.status();
     assert!(
-        status.troubles.is_empty() && status.batches_in_memory == 0,
+        status.problems.is_empty() && status.batches_in_memory == 0,
         "{status:?}"
     );
     world.heal(&mut process);
@@ -118,7 +118,7 @@ fn what_a_full_segment_made_durable_is_not_sent_twice_when_the_next_sync_fails()
         .disk
         .install(Fault::once(Operation::Sync, 1, Effect::Error(Errno::IO)));
     world.advance(&mut process, Duration::from_secs(3600));
-    assert!(!process.spool.status().troubles.is_empty());
+    assert!(!process.spool.status().problems.is_empty());
     assert_eq!(process.residual().0, 0);
     world.heal(&mut process);
     let records = world.collector.count(|what| what == What::Record) as u64;

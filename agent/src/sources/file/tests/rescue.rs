@@ -710,8 +710,8 @@ fn a_stream_stays_open_while_the_spool_can_not_be_read() {
     machine.start();
     machine.append("b.log", 10);
     machine.pass(Duration::from_secs(10));
-    let troubles = machine.process().spool.status().troubles;
-    assert!(!troubles.is_empty(), "the fault is met");
+    let problems = machine.process().spool.status().problems;
+    assert!(!problems.is_empty(), "the fault is met");
     assert_eq!(machine.process().checkpoints.streams().len(), 2);
     machine.line_is_up = true;
     machine.settle();
