@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::report::{
     AdoptionReport, ConnectionReport, FileReport, FilesReport, Health, SourceReport, StatusReport,
 };
-use super::text::{COLUMNS, end_of, harmless, rate, share, size, span_ns, wrap};
+use super::text::{COLUMNS, counted, end_of, harmless, rate, share, size, span_ns, wrap};
 use crate::problem::Problem;
 use crate::spool::SpoolStatusView;
 
@@ -22,8 +22,14 @@ const INDENT: usize = 12;
 #[must_use]
 pub fn render(report: &StatusReport) -> String {
     let mut out = verdict(report);
-    for problem in report.problems.iter().take(PROBLEMS_SHOWN) {
-        out.push_str(&shown(problem));
+    for (index, problem) in report.problems.iter().take(PROBLEMS_SHOWN).enumerate() {
+        // The same remedy once, below the last that it is for.
+        let next = report
+            .problems
+            .get(index + 1)
+            .filter(|_| index + 1 < PROBLEMS_SHOWN);
+        let is_repeated = next.is_some_and(|next| next.fix == problem.fix);
+        out.push_str(&shown(problem, !is_repeated));
     }
     if report.problems.len() > PROBLEMS_SHOWN {
         let more = report.problems.len() - PROBLEMS_SHOWN;
@@ -73,11 +79,9 @@ pub fn render(report: &StatusReport) -> String {
 }
 
 fn verdict(report: &StatusReport) -> String {
-    let count = report.problems.len();
-    let verdict = match (report.health, count) {
+    let verdict = match (report.health, report.problems.len()) {
         (Health::Healthy, _) => "HEALTHY".to_owned(),
-        (Health::Degraded, 1) => "DEGRADED: 1 problem".to_owned(),
-        (Health::Degraded, _) => format!("DEGRADED: {count} problems"),
+        (Health::Degraded, count) => format!("DEGRADED: {}", counted(count as u64, "problem")),
     };
     let who = format!(
         "(edgelogger-agent {}, process {}, up {})",
@@ -88,10 +92,10 @@ fn verdict(report: &StatusReport) -> String {
     wrap(&format!("{verdict}   "), 2, &who)
 }
 
-fn shown(problem: &Problem) -> String {
+fn shown(problem: &Problem, with_fix: bool) -> String {
     let code = problem.code.as_deref().unwrap_or("");
     let mut out = wrap(&format!("  {code:<5} "), 8, &harmless(&problem.what));
-    if !problem.fix.is_empty() {
+    if with_fix && !problem.fix.is_empty() {
         out.push_str(&wrap("     -> ", 8, &harmless(&problem.fix)));
     }
     out
@@ -107,7 +111,7 @@ fn connection(out: &mut String, connection: &ConnectionReport, now_ns: i64) {
     if connection.down_since_ns.is_some() {
         let _ = match connection.attempts_failed {
             0 => write!(text, ")"),
-            count => write!(text, ", {count} attempts failed)"),
+            failed => write!(text, ", {} failed)", counted(failed, "attempt")),
         };
     }
     if !connection.collector_version.is_empty() {
@@ -127,8 +131,8 @@ fn connection(out: &mut String, connection: &ConnectionReport, now_ns: i64) {
     };
     line(out, "last ack", &format!("{acked}{durability}"));
     let in_flight = format!(
-        "{} batches, {}; {} sent since the start",
-        connection.in_flight_batches,
+        "{}, {}; {} sent since the start",
+        counted(connection.in_flight_batches, "batch"),
         size(connection.in_flight_bytes),
         size(connection.bytes_sent)
     );
@@ -140,12 +144,12 @@ fn of_spool(spool: &SpoolStatusView) -> String {
         .oldest_age_ns
         .map_or_else(String::new, |age| format!(", the oldest {} old", span_ns(age)));
     format!(
-        "{} of {}: {} batches{oldest}; {} more in memory; {} records dropped",
+        "{} of {}: {}{oldest}; {} more in memory; {} dropped",
         size(spool.bytes),
         size(spool.bytes_max),
-        spool.batches,
+        counted(spool.batches as u64, "batch"),
         spool.batches_in_memory,
-        spool.records_dropped
+        counted(spool.records_dropped, "record")
     )
 }
 
@@ -224,8 +228,9 @@ fn behind(out: &mut String, files: &FilesReport) {
     let count = files.behind_count;
     let _ = writeln!(
         out,
-        "\n{} files followed, {count} behind, {} skipped (`edgelogger-agent files` shows them)",
-        files.followed, files.skipped_count
+        "\n{} followed, {count} behind, {} skipped (`edgelogger-agent files` shows them)",
+        counted(files.followed as u64, "file"),
+        files.skipped_count
     );
     for file in files.files.iter().filter(late).take(FILES_SHOWN) {
         let start = format!("  {:>10} {:>12}  ", size(file.not_acked), age(file.oldest_age_ns));
@@ -381,9 +386,9 @@ mod tests {
             "c:7443: connected for 1 min 0 s, round trip 3 ms\n",
             "last ack    0.5 s ago, durability fsync\n",
             "ring        3.0 MiB of 8.0 MiB used, 5.0 MiB credit left\n",
-            "records     read 100 = acked 60 + in flight 30 + dropped 5 + lost 4\n            + rejected 1\n",
+            "records     read 100 = acked 60 + in flight 30 + dropped 5 + lost 4 + rejected 1\n",
             "process     13.0 MiB resident, processor 0.10 %\n",
-            "1 files followed, 1 behind, 1 skipped",
+            "1 file followed, 1 behind, 1 skipped",
             "   12      1.5 KiB      1 min 5 s       12/s\n",
             "/a\u{fffd}.log\n",
         ] {
@@ -408,6 +413,23 @@ mod tests {
         let mut healthy = report();
         (healthy.health, healthy.problems) = (Health::Healthy, Vec::new());
         assert!(render(&healthy).starts_with("HEALTHY   (edgelogger-agent"));
+    }
+
+    #[test]
+    fn what_helps_against_several_problems_is_said_once() {
+        let mut report = report();
+        let again = Problem {
+            what: "/b: open failed".into(),
+            ..report.problems[0].clone()
+        };
+        report.problems.push(again);
+        let screen = render(&report);
+        assert!(screen.starts_with("DEGRADED: 2 problems "), "{screen}");
+        assert_eq!(screen.matches("-> Give").count(), 1, "{screen}");
+        assert!(
+            screen.contains("  E0601 /b: open failed\n     -> Give"),
+            "{screen}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
+use tokio::time::MissedTickBehavior;
 
 use super::collect::Reporter;
 use super::report::StatusReport;
@@ -16,6 +17,8 @@ use super::report::StatusReport;
 pub const SOCKET_NAME: &str = "agent.sock";
 /// How long who asks may take to read.
 const READER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is noted how far everything has come: ages and rates are no more exact than that.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A report has some hundred bytes for each file.
 const REPORT_BYTES_MAX: u64 = 4 << 20;
 
@@ -77,8 +80,17 @@ impl StatusSocket {
         let Some((listener, _)) = &self.listener else {
             return;
         };
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let Ok((mut stream, _)) = listener.accept().await else {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = looks.tick() => {
+                    self.reporter.look();
+                    continue;
+                }
+            };
+            let Ok((mut stream, _)) = accepted else {
                 // No descriptor is left; others may give some back.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;

@@ -102,6 +102,15 @@ pub fn rate(per_second: Option<f64>) -> String {
     }
 }
 
+/// `1 file`, `2 files`.
+pub fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count if what.ends_with("ch") => format!("{count} {what}es"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a share is shown with two digits")]
 pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 {

@@ -645,6 +645,21 @@ async fn what_is_closed_whole_and_old_is_known_by_day() {
     );
     let (_, none) = fixture.get("/api/v1/ledger?summaries=true&machine=other").await;
     assert_eq!(none["summaries"], Value::Null);
+    // What it held is kept, for audits; asked for by the size at which it ended.
+    let (_, held) = fixture
+        .get("/api/v1/ledger?summaries=true&checks=true&size=9")
+        .await;
+    let check = json!({"start": 0, "end": 4, "crc32c": crc32c(b"one\n")});
+    assert_eq!(
+        held["summaries"][0]["contents"],
+        json!([{"stream_id": STREAM.to_string(), "size": 9, "exact": true, "checks": [check]}]),
+        "{held}"
+    );
+    assert_eq!(held["summaries_count"], 1);
+    let (_, none) = fixture
+        .get("/api/v1/ledger?summaries=true&checks=true&size=8")
+        .await;
+    assert_eq!((&none["summaries"], &none["count"]), (&Value::Null, &json!(0)));
     let mut session = fixture.ready_as(hello(1, 2)).await.0;
     session
         .send(Body::Batch(batch_of(2, "none", &[lines(0, "one\n")])))

@@ -62,10 +62,16 @@ fn streams_go_on_where_the_collector_has_them() {
     world.append("a.log", text(1000, 1100));
     world.settle();
     assert_eq!(count(&world), [1000], "nothing is read before there is an answer");
+    let waits = |world: &World| world.status().totals().adoption;
+    assert!(
+        matches!(waits(&world), Some(AdoptionWait::Answer(_))),
+        "and that is shown"
+    );
     let stored = world.stored(0, &text(0, 1000), text(0, 1000).len());
     adoption.answered(vec![stored]);
     world.settle();
     assert_eq!(count(&world), [1100]);
+    assert_eq!(waits(&world), None);
     // From now on it is a stream like others.
     world.stop();
     world.append("a.log", text(1100, 1200));
