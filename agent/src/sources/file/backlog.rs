@@ -138,7 +138,12 @@ impl FileSource {
         {
             return;
         }
-        let Ok(Some((end, check))) = divide(descriptor, place, self.unread_bytes_max / NEWEST_DIVISOR) else {
+        let known = match place.offset {
+            0 => file.fingerprint.unwrap_or_default(),
+            _ => place.check,
+        };
+        let newest_bytes = self.unread_bytes_max / NEWEST_DIVISOR;
+        let Ok(Some((end, check))) = divide(descriptor, place.offset, known, newest_bytes) else {
             return;
         };
         let newest = Place::new(place.stream_id, end, check);
@@ -159,9 +164,15 @@ impl FileSource {
     }
 }
 
-/// Where the newest lines of a file begin, if it still is what was read. The content is compared last: what was
-/// truncated and has grown again before that is noticed here, later by the next read.
-fn divide(file: impl AsFd, place: &Place, newest_bytes: u64) -> io::Result<Option<(u64, ContentCheck)>> {
+/// Where the newest lines of a file begin, if it still is what was read: `known` is of the bytes before `offset`, or the
+/// first ones where that is 0. The content is compared last: what was truncated and has grown again before that is
+/// noticed here, later by the next read.
+fn divide(
+    file: impl AsFd,
+    offset: u64,
+    known: ContentCheck,
+    newest_bytes: u64,
+) -> io::Result<Option<(u64, ContentCheck)>> {
     let size = stat_open(&file)?.size;
     let newest = size.saturating_sub(newest_bytes);
     let from = newest.saturating_sub(CONTENT_CHECK_BYTES_MAX.into());
@@ -174,10 +185,9 @@ fn divide(file: impl AsFd, place: &Place, newest_bytes: u64) -> io::Result<Optio
     };
     let content = &tail[..=skipped + line_feed];
     let end = from + content.len() as u64;
-    let window = u64::from(place.check.len);
-    let before = read_at(&file, place.offset - window, place.check.len as usize)?;
-    let is_same = before.len() == place.check.len as usize && crc32c::crc32c(&before) == place.check.crc32c;
-    Ok((is_same && end > place.offset).then(|| (end, check_at_end_of(content))))
+    let compared = read_at(&file, offset.saturating_sub(known.len.into()), known.len as usize)?;
+    let is_same = compared.len() == known.len as usize && crc32c::crc32c(&compared) == known.crc32c;
+    Ok((is_same && end > offset).then(|| (end, check_at_end_of(content))))
 }
 
 #[cfg(test)]

@@ -161,7 +161,8 @@ impl FileSource {
             },
             stream_id: Some(stream_id),
         };
-        if at_path.is_none() {
+        let left = self.left.get(&name);
+        if left.is_none_or(|left| left.modified_ns <= leaving.modified_ns) {
             self.remember_left(&leaving);
         }
         let found = match beside {

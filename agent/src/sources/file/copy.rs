@@ -3,6 +3,7 @@
 //! A copy may be seen before the log is cut, because it is included itself or lies where rotated logs are looked for.
 //! Until it holds something that the log does not, no stream is made of it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,7 @@ use rustix::fd::OwnedFd;
 
 use super::archive::Format;
 use super::backlog::Backlog;
-use super::content::read_at;
+use super::content::{open_unblocked, read_at};
 use super::displaced::{Leaving, Listings};
 use super::files::{FileId, Tailer, Whereabouts};
 use super::identity::{
@@ -25,6 +26,9 @@ use super::reader::Place;
 use super::skip::SkipReason;
 use super::source::FileSource;
 use super::stat::{FileKind, FileStat, stat, stat_open};
+
+/// Looks for a copy while files beside the log are being renamed.
+const LOOKS_MAX: usize = 8;
 
 impl FileSource {
     /// The content of a file was replaced, but a copy lies beside it (`copytruncate`): its stream goes on in the copy,
@@ -62,14 +66,16 @@ impl FileSource {
         self.enqueue_backlog(copy);
         // Copies that were made after this one hold what was in the file since.
         let modified_ns = found.modified_ns;
-        self.leaving.push(Leaving {
+        let leaving = Leaving {
             name,
             dir,
             birth_ns: found.birth_ns,
             modified_ns,
             known: None,
             stream_id: None,
-        });
+        };
+        self.remember_left(&leaving);
+        self.leaving.push(leaving);
         true
     }
 
@@ -94,7 +100,9 @@ impl FileSource {
         Some(descriptor)
     }
 
-    /// The youngest file with a rotated name that begins with what was read.
+    /// The youngest file with a rotated name that begins with what was read. What is renamed while it is looked for
+    /// (`.1` becomes `.2` before the next copy is made) is missed, so a look that finds nothing counts only if nothing
+    /// moved meanwhile.
     fn find_copy(
         &self,
         name: &Path,
@@ -103,22 +111,40 @@ impl FileSource {
         known: &Known,
     ) -> Option<(PathBuf, FileStat)> {
         let original = name.file_name()?.as_bytes();
+        let mut before = self.rotated_beside(original, dir);
+        for _ in 0..LOOKS_MAX {
+            let candidates = before.iter().filter_map(|(_, path)| {
+                let found = stat(path).ok()?;
+                let younger = match (found.birth_ns, birth_ns) {
+                    (Some(birth), Some(original)) => birth >= original,
+                    _ => true,
+                };
+                let free = found.kind == FileKind::Regular && self.is_free(&found);
+                (younger && free && holds(path, &found, known).unwrap_or(false))
+                    .then(|| (path.clone(), found))
+            });
+            let copy = candidates.max_by_key(|(_, found)| (found.birth_ns, found.modified_ns));
+            let after = self.rotated_beside(original, dir);
+            if copy.is_some() || after == before {
+                return copy;
+            }
+            before = after;
+        }
+        None
+    }
+
+    /// Inode and path of what has a rotated name beside a log.
+    fn rotated_beside(&self, original: &[u8], dir: &Path) -> BTreeSet<(u64, PathBuf)> {
+        let is_rotated = |path: &Path| {
+            path.file_name()
+                .is_some_and(|name| is_rotated_name(original, name.as_bytes()))
+        };
         let mut listings = Listings::default();
-        let candidates = listings.of(dir).iter().filter_map(|(_, path)| {
-            let rotated = is_rotated_name(original, path.file_name()?.as_bytes());
-            let found = if rotated && !self.globs.excludes(path) {
-                stat(path).ok()?
-            } else {
-                return None;
-            };
-            let younger = match (found.birth_ns, birth_ns) {
-                (Some(birth), Some(original)) => birth >= original,
-                _ => true,
-            };
-            let free = found.kind == FileKind::Regular && self.is_free(&found);
-            (younger && free && holds(path, &found, known).unwrap_or(false)).then(|| (path.clone(), found))
-        });
-        candidates.max_by_key(|(_, found)| (found.birth_ns, found.modified_ns))
+        let listed = listings.of(dir).iter();
+        listed
+            .filter(|(_, path)| is_rotated(path) && !self.globs.excludes(path))
+            .cloned()
+            .collect()
     }
 }
 
@@ -152,13 +178,15 @@ impl FileSource {
             .collect()
     }
 
-    /// Is it still to be decided what a log is that this file may be a copy of?
-    pub(super) fn waits_for_original(&self, id: FileId) -> bool {
-        self.originals_of(id).into_iter().any(|original| {
-            let is_claimed = self.waiting.by_file.contains_key(&original);
-            self.files.get(original).is_some_and(|file| {
-                let is_new = file.path == file.name && file.size > 0;
-                file.place.is_none() && file.error.is_none() && (is_claimed || is_new)
+    /// A log that this file may be a copy of, and of which it is still to be decided what it is.
+    pub(super) fn waits_for_original(&self, id: FileId) -> Option<FileId> {
+        self.originals_of(id).into_iter().find(|original| {
+            let is_claimed = self.waiting.by_file.contains_key(original);
+            self.files.get(*original).is_some_and(|file| {
+                // What is known of its size may be older than the copy.
+                let has_content = || stat(&file.path).is_ok_and(|found| found.size > 0 && file.is(&found));
+                let is_open = file.place.is_none() && file.error.is_none();
+                is_open && (is_claimed || file.path == file.name && has_content())
             })
         })
     }
@@ -212,7 +240,9 @@ impl FileSource {
         let Err(difference) = compare(&known, &stat_open(&log)?, &log_head, &before(&log)?) else {
             return Ok(false);
         };
-        if is_copy(&known, found, head, &before(copy)?) {
+        // By now the copy is whole; before, it may have been in the making.
+        let head = read_at(copy, 0, FINGERPRINT_BYTES_MAX)?;
+        if is_copy(&known, &stat_open(copy)?, &head, &before(copy)?) {
             self.restart_stream(original, difference);
         }
         Ok(self.files.get(id).is_some_and(|file| file.place.is_some()))
@@ -250,9 +280,12 @@ fn begins_with(log: &OwnedFd, copy: &OwnedFd, size: u64, head: &[u8]) -> io::Res
     Ok(read_at(log, 0, head.len())? == head && read_at(log, last, end.len())? == end)
 }
 
-/// Does the file begin with what was read?
+/// Does the file begin with what was read? `false` also where another one is at the path by now.
 pub(super) fn holds(path: &Path, found: &FileStat, known: &Known) -> io::Result<bool> {
-    let file = std::fs::File::open(path)?;
+    let (file, opened) = open_unblocked(path)?;
+    if opened.key != found.key {
+        return Ok(false);
+    }
     let head = read_at(&file, 0, FINGERPRINT_BYTES_MAX)?;
     let window = u64::from(known.check.len).min(known.offset);
     let before = read_at(&file, known.offset - window, known.check.len as usize)?;

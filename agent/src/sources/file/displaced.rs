@@ -18,7 +18,7 @@ use super::identity::{Known, is_archive_name, is_rotated_name};
 use super::source::FileSource;
 use super::stat::{FileKind, FileStat, stat, stat_open};
 
-/// Paths whose last file is remembered after it left them. Beyond, a file that nobody saw at its path may be missed.
+/// Paths whose last content is remembered after it left them. Beyond, one that nobody saw at its path may be missed.
 const LEFT_MAX: usize = 10_000;
 
 /// A log that left its path.
@@ -52,22 +52,21 @@ impl FileSource {
             known: file.known(),
             stream_id: file.place.as_ref().map(|place| place.stream_id),
         };
-        let taken = self
-            .files
-            .at_path(&file.path)
-            .is_some_and(|at_path| at_path != id);
-        if !taken {
-            self.remember_left(&leaving);
-        }
+        self.remember_left(&leaving);
         self.leaving.push(leaving);
     }
 
-    /// Between this and the next file that is seen at the path, others may come and go there.
+    /// Between this and the next content that is seen at the path, others may come and go there.
     pub(super) fn remember_left(&mut self, leaving: &Leaving) {
         if self.left.len() >= LEFT_MAX {
             self.left.clear();
         }
         self.left.insert(leaving.name.clone(), leaving.clone());
+    }
+
+    /// Something is seen at a path: others may have been there since its last content left it.
+    pub(super) fn look_behind(&mut self, name: &Path) {
+        self.leaving.extend(self.left.get(name).cloned());
     }
 
     /// Finds the files again that are not at their path any more, and what was at their path since.

@@ -207,7 +207,7 @@ impl FileSource {
             return;
         };
         let is_new = file.take_note(found) || file.error.is_some();
-        if is_new && (found.size > 0 || file.place.is_some()) {
+        if is_new {
             self.enqueue(id);
         }
     }
@@ -248,7 +248,7 @@ impl FileSource {
         let mut file = Tailer::new(name.to_owned(), path.to_owned(), found, whereabouts);
         file.predecessor = self.left.get(name).and_then(|left| left.stream_id);
         if path == name {
-            self.leaving.extend(self.left.remove(name));
+            self.look_behind(name);
         }
         let id = self.files.insert(file);
         self.follow_link(id, real);

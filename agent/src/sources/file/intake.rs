@@ -99,13 +99,14 @@ impl FileSource {
                 break;
             };
             let is_claimed = self.waiting.by_file.contains_key(&id);
-            let is_open = |file: &Tailer| {
-                let is_new = !is_claimed && file.place.is_none();
-                is_new && (self.adopting.holds(&file.name) || self.waits_for_original(id))
-            };
-            if self.files.get(id).is_some_and(is_open) {
-                held.push(id);
-                continue;
+            let is_new = |file: &&Tailer| !is_claimed && file.place.is_none();
+            if let Some(file) = self.files.get(id).filter(is_new) {
+                let original = self.waits_for_original(id);
+                if original.is_some() || self.adopting.holds(&file.name) {
+                    held.push(id);
+                    original.into_iter().for_each(|original| self.enqueue(original));
+                    continue;
+                }
             }
             self.waiting.undecided.remove(&id);
             if let Some(file) = self.files.get_mut(id) {
@@ -175,6 +176,9 @@ impl FileSource {
             file.active = now;
             let is_gone = file.is_gone();
             self.status.update(id, file);
+            if file.path == file.name {
+                self.leaving.extend(self.left.remove(&file.name));
+            }
             self.enqueue(id);
             if is_gone {
                 self.endanger(id);
@@ -211,6 +215,11 @@ impl FileSource {
         (file.size, file.modified_ns) = (found.size, found.modified_ns);
         if head.is_empty() {
             file.dirty = false;
+            if file.path == file.name {
+                // It may have been written, copied and truncated since it was seen last.
+                let name = file.name.clone();
+                self.look_behind(&name);
+            }
             return Ok(Examined::Later);
         }
         if self.is_taken_for_copy(id, &found, &head)? {

@@ -32,10 +32,11 @@
 //!
 //! - **A stream is durable before its first block is sent**, and all that one scan finds are made durable at once.
 //! - **A position never names two contents.** Every read begins with the bytes before the position and compares their
-//!   CRC. A file that shrank, or shrank and grew again with other content, gets a new stream from 0.
+//!   CRC; at the first position it compares the beginning with the stream's fingerprint. A file that shrank, or shrank and
+//!   grew again with other content, gets a new stream from 0.
 //! - **A renamed file is read to its end**, on its descriptor or found again by its inode; so are files that were at a
 //!   path for too short a time to be seen there. A log that is copied and truncated goes on in the copy, where what
-//!   was not read of it still is.
+//!   was not read of it still is; copies that were made between two looks are read as logs of that path.
 //! - **A log that was compressed before it was read to its end goes on in the compressed file**, at the same positions:
 //!   those of the content. What was read already is known by its content, also when its stream is long over, and not
 //!   read again. Compressed files that are included, and are no log that was read, are read like others.

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! - **Every read begins before the position**, with the bytes whose CRC the last read left, so that a file that was
-//!   truncated and has grown again beyond the position is noticed without another system call.
+//!   truncated and has grown again beyond the position is noticed without another system call. Before the first
+//!   position is nothing; there the stream's fingerprint is compared: between the look at a new file and its first read
+//!   the stream is made durable, and that takes time.
 //! - **What is not a whole line is not kept** but read again when there is more: no memory is spent on a file that
 //!   waits. A line that is longer than [`REREAD_BYTES_MAX`] before its line feed comes is measured as it goes by
 //!   instead (`long_line.rs`), so that a line that grows slowly is not read over and over.
@@ -112,6 +114,8 @@ pub(super) struct Order {
     pub finish_line_at: Option<u64>,
     /// Read no further than this, which is behind a line feed.
     pub end: Option<u64>,
+    /// Of the stream's first bytes; compared where nothing lies before the position.
+    pub fingerprint: ContentCheck,
 }
 
 /// Reads files in turn, with one set of buffers.
@@ -172,16 +176,12 @@ impl Reader {
         content.read_on(&mut buffer, first)?;
         if let Some(end) = order.end {
             read_up_to(content, &mut buffer, first, end)?;
+        }
+        let differs = difference(&buffer, if from == 0 { order.fingerprint } else { check });
+        if let Some(end) = order.end {
             buffer.truncate(usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX));
         }
         let at_end = buffer.len() < buffer.capacity();
-        let differs = if buffer.len() < window {
-            Some(Difference::Shorter)
-        } else if crc32c::crc32c(&buffer[..window]) != check.crc32c {
-            Some(Difference::OtherContent)
-        } else {
-            None
-        };
         if let Some(difference) = differs {
             self.buffers.give_back(buffer);
             return Ok(Outcome {
@@ -365,6 +365,14 @@ impl Reader {
         );
         place.advance(line.scanned, line.check);
         one(block)
+    }
+}
+
+/// Does a read begin with what is known of the content there?
+fn difference(read: &[u8], known: ContentCheck) -> Option<Difference> {
+    match read.get(..known.len as usize) {
+        None => Some(Difference::Shorter),
+        Some(begin) => (crc32c::crc32c(begin) != known.crc32c).then_some(Difference::OtherContent),
     }
 }
 

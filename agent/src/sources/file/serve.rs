@@ -169,6 +169,7 @@ impl FileSource {
             observed_time_ns: wall_ns,
             finish_line_at: file.finish_line_at.take(),
             end: None,
+            fingerprint: file.fingerprint.unwrap_or_default(),
         };
         let offset = place.offset;
         let archive = file
@@ -266,6 +267,7 @@ impl FileSource {
             observed_time_ns,
             finish_line_at: None,
             end: Some(span.end),
+            fingerprint: file.fingerprint.unwrap_or_default(),
         };
         let from = span.place.offset;
         let archive = file

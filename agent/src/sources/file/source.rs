@@ -57,7 +57,7 @@ pub struct FileSource {
     pub(super) displaced: Vec<(FileId, PathBuf)>,
     /// Logs that were rotated: what lies beside them is looked at.
     pub(super) leaving: Vec<Leaving>,
-    /// Who was at a path that nothing is known to be at now.
+    /// What was at a path last, until a stream is made of what is there now.
     pub(super) left: HashMap<PathBuf, Leaving>,
     /// First halves of renames, by cookie: the name of the log that was moved.
     pub(super) renames: HashMap<u32, PathBuf>,

@@ -5,7 +5,9 @@ mod adopt;
 mod archives;
 mod backlog;
 mod content;
+mod copytruncate;
 mod kinds;
+mod meanwhile;
 mod paths;
 mod property;
 mod random;
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use edgelogger_common::block::{BlockView, LogRow, Receipt, ReceiptReason};
 use edgelogger_common::clock::ManualClock;
-use edgelogger_common::disk::OsDisk;
+use edgelogger_common::disk::{Disk, OsDisk};
 use edgelogger_common::range_set::RangeSet;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{Lane, StreamDescriptor, StreamEndReason};
@@ -70,6 +72,8 @@ impl Arrived {
 struct World {
     dir: tempfile::TempDir,
     state: tempfile::TempDir,
+    /// Of the state.
+    disk: Arc<dyn Disk>,
     clock: Arc<ManualClock>,
     config: FileSourceConfig,
     ring: Ring,
@@ -99,6 +103,7 @@ impl World {
         Self {
             dir,
             state: tempfile::tempdir().unwrap(),
+            disk: Arc::new(OsDisk),
             clock: Arc::new(ManualClock::at(i64::try_from(now.as_nanos()).unwrap())),
             config,
             ring: Ring::new(RingLimits::default()),
@@ -161,7 +166,7 @@ impl World {
     /// A source that has done nothing yet.
     fn prepare(&mut self) {
         let checkpoints =
-            Checkpoints::open(Arc::new(OsDisk), self.state.path(), self.clock.clone() as Arc<_>).unwrap();
+            Checkpoints::open(self.disk.clone(), self.state.path(), self.clock.clone() as Arc<_>).unwrap();
         self.ring = Ring::new(self.limits);
         let handle = self
             .ring
