@@ -20,8 +20,8 @@ use crate::schema::{Table, column};
 /// Bytes of batches that wait for their rows to be written.
 const HELD_BYTES_MAX: usize = 32 << 20;
 
-/// What `order.rs` orders rows by, within a day.
-type Key<'a> = (&'a str, i64, &'a str, i64);
+/// What `order.rs` orders rows by, within a day: machine, name of a metric, time, stream, position.
+type Key<'a> = (&'a str, &'a str, i64, &'a str, i64);
 
 /// One file, at its current row.
 struct Input {
@@ -35,6 +35,8 @@ struct Input {
 struct KeyColumns {
     rows: usize,
     machines: Words,
+    /// Of metrics; logs have none.
+    names: Option<Words>,
     times: ScalarBuffer<i64>,
     streams: Words,
     positions: ScalarBuffer<i64>,
@@ -59,6 +61,9 @@ impl KeyColumns {
         Self {
             rows: batch.num_rows(),
             machines: Words::of(batch, column::MACHINE_ID),
+            names: batch
+                .column_by_name(column::NAME)
+                .map(|_| Words::of(batch, column::NAME)),
             times: batch[column::TIME]
                 .as_primitive::<TimestampNanosecondType>()
                 .values()
@@ -74,6 +79,7 @@ impl KeyColumns {
     fn key(&self, row: usize) -> Key<'_> {
         (
             self.machines.get(row),
+            self.names.as_ref().map_or("", |names| names.get(row)),
             self.times[row],
             self.streams.get(row),
             self.positions[row],
