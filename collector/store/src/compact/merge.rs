@@ -20,7 +20,7 @@ use crate::schema::{Table, column};
 /// Bytes of batches that wait for their rows to be written.
 const HELD_BYTES_MAX: usize = 32 << 20;
 
-/// What `order.rs` orders rows by, within a day.
+/// What `order.rs` orders rows by, within a day: machine, name of a metric, time, stream, position.
 type Key<'a> = (&'a str, &'a str, i64, &'a str, i64);
 
 /// One file, at its current row.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use edgelogger_common::block::{MetricBlockBuilder, MetricRow};
 use edgelogger_common::clock::ManualClock;
 use edgelogger_common::disk::{Disk, Effect, Fault, FaultDisk, Operation, Survivors};
 use edgelogger_proto::v1::LogEntry;
@@ -249,6 +250,38 @@ fn an_error_at_every_change_of_the_disk_each_row_is_there_once() {
             check_every_change(effect, is_crash);
         }
     }
+}
+
+#[test]
+fn samples_of_a_metric_lie_together_in_a_merged_file() {
+    let disk = FaultDisk::new(1);
+    let store = open(&disk, NOW + 2 * DAY);
+    for sequence in 0..FILES {
+        let mut builder = MetricBlockBuilder::new(stream_id(1), sequence * 2);
+        for name in ["b", "a"] {
+            builder.push(MetricRow {
+                observed_time: NOW - i64::try_from(sequence).unwrap(),
+                name: name.to_owned(),
+                value: Some(1.0),
+                source_len: 1,
+                ..MetricRow::default()
+            });
+        }
+        let entry = blocks_entry("m1", &[builder.finish().unwrap()]);
+        store.apply(sequence, &entry).unwrap();
+        store.flush().unwrap();
+    }
+    while store.merge_idle(&|| true).unwrap().is_some() {}
+    let snapshot = store.snapshot();
+    let files: Vec<_> = snapshot.files(crate::Table::Metrics).cloned().collect();
+    assert_eq!(files.len(), 1);
+    let keys: Vec<String> = FileReader::open(&**files[0].disk(), files[0].path(), None)
+        .unwrap()
+        .map(|batch| batch.unwrap().project(&[8, 0]).unwrap())
+        .flat_map(|batch| super::common::texts(&[batch]))
+        .collect();
+    assert_eq!(keys.len() as u64, FILES * 2);
+    assert!(keys.is_sorted(), "by name, then time: {keys:?}");
 }
 
 proptest! {
