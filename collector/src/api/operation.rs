@@ -28,7 +28,8 @@ pub struct Operation {
     summary: &'static str,
     about: &'static str,
     parameters: Parameters,
-    in_path: Parameters,
+    in_header: Parameters,
+    required: &'static [&'static str],
     body: Option<Schema>,
     answers: Vec<Answer>,
     problems: &'static [u16],
@@ -122,7 +123,8 @@ impl Operation {
             summary: "",
             about: "",
             parameters: &[],
-            in_path: &[],
+            in_header: &[],
+            required: &[],
             body: None,
             answers: Vec::new(),
             problems: &[],
@@ -145,10 +147,17 @@ impl Operation {
         self
     }
 
-    /// What its path holds in braces. Described only: the handler checks it.
+    /// Headers that it minds. Described only: the handler checks them.
     #[must_use]
-    pub const fn in_path(mut self, parameters: Parameters) -> Self {
-        self.in_path = parameters;
+    pub const fn in_header(mut self, parameters: Parameters) -> Self {
+        self.in_header = parameters;
+        self
+    }
+
+    /// Parameters that may not be left out. Described only: the handler says what they are for.
+    #[must_use]
+    pub const fn required(mut self, names: &'static [&'static str]) -> Self {
+        self.required = names;
         self
     }
 
@@ -201,10 +210,14 @@ impl Operation {
         needs_token: bool,
     ) -> (&'static str, &'static str, Value) {
         let named = self.path.trim_start_matches("/api/v1/").trim_start_matches('/');
-        let in_path = self.in_path.iter().map(|parameter| {
+        let in_query = self.parameters.iter().map(|parameter| {
             let mut described = parameter.describe();
-            described["in"] = json!("path");
-            described["required"] = json!(true);
+            described["required"] = json!(self.required.contains(&parameter.name));
+            described
+        });
+        let in_header = self.in_header.iter().map(|parameter| {
+            let mut described = parameter.describe();
+            described["in"] = json!("header");
             described
         });
         let mut described = json!({
@@ -212,9 +225,7 @@ impl Operation {
             "tags": [self.tag],
             "summary": self.summary,
             "description": self.about,
-            "parameters": in_path
-                .chain(self.parameters.iter().map(|parameter| parameter.describe()))
-                .collect::<Vec<_>>(),
+            "parameters": in_query.chain(in_header).collect::<Vec<_>>(),
             "responses": self.responses(components, needs_token),
         });
         if let Some(body) = self.body {

@@ -22,6 +22,7 @@ use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::LogEntry;
 use parking_lot::Mutex;
 
+use crate::arrivals::Arrivals;
 use crate::entry::{self, EntryTools};
 use crate::error::{QueryError, StoreError};
 use crate::flush::{Frozen, hex, write_files, write_new_manifest};
@@ -32,7 +33,8 @@ use crate::log_gap::{self, LogGap, LogGapKind};
 use crate::manifest::{self, Found, Manifest};
 use crate::options::StoreOptions;
 use crate::query::{
-    Engine, LiveTable, LogPage, LogQuery, RangeQuery, RangeResult, SqlQuery, SqlResult, TableInfo,
+    ContextQuery, Engine, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult, SqlQuery,
+    SqlResult, TableInfo, VolumeCell, VolumeQuery,
 };
 use crate::recent::Generation;
 use crate::rows::RowTools;
@@ -87,6 +89,7 @@ pub struct EmbeddedStore {
     problems: Mutex<Problems>,
     engine: Engine,
     latest: Arc<Latest>,
+    arrivals: Arc<Arrivals>,
     _lock: DiskLock,
 }
 
@@ -234,6 +237,7 @@ impl EmbeddedStore {
             problems: Mutex::new(problems),
             engine: Engine::start(&options)?,
             latest: Arc::new(Latest::new(options.latest_series_max)),
+            arrivals: Arc::default(),
             _lock: lock,
             options,
         }))
@@ -289,11 +293,17 @@ impl EmbeddedStore {
                 self.latest.note(&rows.batch);
             }
         }
+        let watched = self.arrivals.is_watched();
+        let mut arrived = Vec::new();
         let mut visible = self.visible.lock();
         for (table, rows) in outcome.rows {
+            if watched && table == Table::Logs {
+                arrived.push((rows.batch.clone(), rows.bytes));
+            }
             visible.active.push(table, rows);
         }
         drop(visible);
+        self.arrivals.push(arrived);
         writer.streams.commit(outcome.changes);
         writer.duplicates += outcome.duplicate_count;
         self.advance(&mut writer, sequence);
@@ -303,6 +313,11 @@ impl EmbeddedStore {
             overlaps: outcome.overlap_count,
             flush_due: self.is_flush_due(&writer),
         })
+    }
+
+    /// Log records as they are applied: they can be queried before they come here. For one watcher.
+    pub fn arrivals(&self) -> Arc<Arrivals> {
+        Arc::clone(&self.arrivals)
     }
 
     /// Goes on behind an entry of which nothing is missed.
@@ -693,6 +708,18 @@ impl Store for EmbeddedStore {
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
         Box::pin(self.engine.logs(self.snapshot(), query))
+    }
+
+    fn context(&self, query: ContextQuery) -> Answer<'_, Option<LogContext>> {
+        Box::pin(self.engine.context(self.snapshot(), query))
+    }
+
+    fn volume(&self, query: VolumeQuery) -> Answer<'_, Vec<VolumeCell>> {
+        Box::pin(self.engine.volume(self.snapshot(), query))
+    }
+
+    fn patterns(&self, query: LogQuery) -> Answer<'_, Patterns> {
+        Box::pin(self.engine.patterns(self.snapshot(), query))
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

@@ -18,6 +18,7 @@
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`snapshot`] | what one query sees |
+//! | [`arrivals`] | what is applied just now, for live tails |
 //! | [`query`] | SQL and log search over a snapshot |
 //!
 //! # Nothing twice, nothing lost
@@ -34,6 +35,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod applied;
+mod arrivals;
 mod embedded;
 mod entry;
 mod error;
@@ -60,13 +62,17 @@ mod streams;
 mod tests;
 mod write_off;
 
+pub use arrivals::{Arrivals, Arrived};
 pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
 pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
-pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
+pub use query::{
+    ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits, SqlResult,
+    VolumeCell, VolumeQuery,
+};
 pub use schema::Table;
 pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};
 pub use store::{Answer, Store, StoreStatus};

@@ -9,6 +9,7 @@ mod fleet;
 mod handshakes;
 mod ledger;
 mod metrics;
+mod logs;
 mod paused;
 mod queries;
 mod sessions;
