@@ -28,6 +28,7 @@ pub struct Operation {
     summary: &'static str,
     about: &'static str,
     parameters: Parameters,
+    in_path: Parameters,
     in_header: Parameters,
     required: &'static [&'static str],
     body: Option<Schema>,
@@ -123,6 +124,7 @@ impl Operation {
             summary: "",
             about: "",
             parameters: &[],
+            in_path: &[],
             in_header: &[],
             required: &[],
             body: None,
@@ -144,6 +146,13 @@ impl Operation {
     #[must_use]
     pub const fn parameters(mut self, parameters: Parameters) -> Self {
         self.parameters = parameters;
+        self
+    }
+
+    /// What its path holds in braces. Described only: the handler checks it.
+    #[must_use]
+    pub const fn in_path(mut self, parameters: Parameters) -> Self {
+        self.in_path = parameters;
         self
     }
 
@@ -210,6 +219,12 @@ impl Operation {
         needs_token: bool,
     ) -> (&'static str, &'static str, Value) {
         let named = self.path.trim_start_matches("/api/v1/").trim_start_matches('/');
+        let in_path = self.in_path.iter().map(|parameter| {
+            let mut described = parameter.describe();
+            described["in"] = json!("path");
+            described["required"] = json!(true);
+            described
+        });
         let in_query = self.parameters.iter().map(|parameter| {
             let mut described = parameter.describe();
             described["required"] = json!(self.required.contains(&parameter.name));
@@ -225,7 +240,7 @@ impl Operation {
             "tags": [self.tag],
             "summary": self.summary,
             "description": self.about,
-            "parameters": in_query.chain(in_header).collect::<Vec<_>>(),
+            "parameters": in_path.chain(in_query).chain(in_header).collect::<Vec<_>>(),
             "responses": self.responses(components, needs_token),
         });
         if let Some(body) = self.body {

@@ -187,7 +187,7 @@ impl From<QueryError> for Problem {
             QueryError::Time { .. } => (StatusCode::REQUEST_TIMEOUT, error_code::SQL_RESOURCE_LIMIT),
             QueryError::Invalid(_) => (StatusCode::BAD_REQUEST, error_code::QUERY_FAILED),
             QueryError::BadPattern(_) => (StatusCode::UNPROCESSABLE_ENTITY, error_code::BAD_PATTERN),
-            QueryError::BadCursor => (StatusCode::BAD_REQUEST, error_code::BAD_REQUEST),
+            QueryError::BadCursor => (StatusCode::UNPROCESSABLE_ENTITY, error_code::OTHER_CURSOR),
             QueryError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, error_code::QUERY_FAILED),
         };
         let code = error.code().copied().unwrap_or(code);

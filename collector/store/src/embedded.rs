@@ -33,8 +33,8 @@ use crate::log_gap::{self, LogGap, LogGapKind};
 use crate::manifest::{self, Found, Manifest};
 use crate::options::StoreOptions;
 use crate::query::{
-    ContextQuery, Engine, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult, SqlQuery,
-    SqlResult, TableInfo, VolumeCell, VolumeQuery,
+    ContextQuery, Engine, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult,
+    SqlQuery, SqlResult, TableInfo, VolumeCell, VolumeQuery,
 };
 use crate::recent::Generation;
 use crate::rows::RowTools;

@@ -69,8 +69,10 @@ pub fn encode(query: &LogQuery, store_cursor: &str) -> String {
 /// # Errors
 /// No cursor of ours, or one of another question.
 pub fn resume(query: &mut LogQuery, text: &str) -> Result<(), Problem> {
-    let malformed =
-        || Problem::bad_request("`cursor` is not one that was given here; begin again without it");
+    let malformed = || {
+        Problem::unprocessable("`cursor` is not one that was given here; begin again without it")
+            .with_code(error_code::OTHER_CURSOR)
+    };
     if text.len() != LEN || !text.is_ascii() || !text.starts_with(VERSION) {
         return Err(malformed());
     }

@@ -17,6 +17,7 @@ mod page;
 mod tail;
 mod tails;
 
+pub use filter::{FROM, MACHINE, SOURCE, TO};
 pub use tails::Tails;
 
 use super::operation::Operation;

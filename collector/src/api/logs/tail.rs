@@ -46,6 +46,15 @@ static LAST_EVENT_ID: Parameter = Parameter {
             browsers send by themselves, does the same",
     kind: Kind::Address,
 };
+static SECONDS: Parameter = Parameter {
+    name: "seconds",
+    about: "End after so many seconds; without it, never",
+    kind: Kind::Integer {
+        min: 0,
+        max: 86_400,
+        default: None,
+    },
+};
 static LAST_EVENT_ID_HEADER: Parameter = Parameter {
     name: "Last-Event-ID",
     about: "As `last_event_id`, which goes before it",
@@ -62,6 +71,7 @@ static PARAMETERS: &[&Parameter] = &[
     &LABEL,
     &FIELDS,
     &LAST_EVENT_ID,
+    &SECONDS,
 ];
 
 static HEADERS: &[&Parameter] = &[&LAST_EVENT_ID_HEADER];
@@ -110,6 +120,9 @@ async fn tail(
         pending: Vec::new(),
         replayed: HashSet::new(),
         replayed_until: Instant::now() + REPLAY_SETTLES,
+        ends: asked
+            .integer(&SECONDS)
+            .map(|seconds| Instant::now() + Duration::from_secs(seconds)),
         is_over: false,
     };
     stream
@@ -154,13 +167,12 @@ async fn tail(
 fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Address>, Problem> {
     let text = match (asked.text(&LAST_EVENT_ID), headers.get("last-event-id")) {
         (Some(text), _) => text.to_owned(),
-        // A browser that has seen no event yet sends an empty one.
-        (None, Some(value)) if !value.is_empty() => {
+        (None, Some(value)) => {
             let text = value.to_str().unwrap_or("not ASCII").to_owned();
             LAST_EVENT_ID_HEADER.check_text(&text)?;
             text
         }
-        _ => return Ok(None),
+        (None, None) => return Ok(None),
     };
     let address = text.split_once(':').and_then(|(stream_id, position)| {
         Some(Address {
@@ -232,6 +244,8 @@ struct TailStream {
     /// Records that were found in the store, and may come again.
     replayed: HashSet<Address>,
     replayed_until: Instant,
+    /// When it ends by itself.
+    ends: Option<Instant>,
     is_over: bool,
 }
 
@@ -244,7 +258,14 @@ impl TailStream {
             if self.is_over {
                 return None;
             }
-            match tokio::time::timeout(HEARTBEAT, self.subscription.next()).await {
+            let left = self
+                .ends
+                .map(|ends| ends.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            let wait = left.map_or(HEARTBEAT, |left| left.min(HEARTBEAT));
+            match tokio::time::timeout(wait, self.subscription.next()).await {
                 Ok(came) => {
                     self.add(came);
                     self.pending.reverse();

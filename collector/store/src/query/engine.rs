@@ -14,8 +14,8 @@ use super::live_table::LiveTable;
 use super::range::{self, RangeQuery, RangeResult};
 use super::session::Template;
 use super::{
-    ContextQuery, LogContext, LogPage, LogQuery, Patterns, SqlQuery, SqlResult, VolumeCell, VolumeQuery, fill, logs,
-    patterns, sql,
+    ContextQuery, LogContext, LogPage, LogQuery, Patterns, SqlQuery, SqlResult, VolumeCell, VolumeQuery,
+    fill, logs, patterns, sql,
 };
 use crate::error::{QueryError, StoreError};
 use crate::latest::Latest;

@@ -130,7 +130,10 @@ pub async fn volume(
         snapshot,
         columns: None,
     };
-    let bucket = (cast(col(column::TIME), DataType::Int64) - lit(origin)) / lit(width);
+    // Division goes towards zero, and there are times before 1970.
+    let at = || cast(col(column::TIME), DataType::Int64);
+    let offset = (at() % lit(width) + lit(width)) % lit(width);
+    let bucket = (at() - offset) / lit(width);
     let frame = search
         .frame(conditions(filter)?)
         .and_then(|frame| {
@@ -147,7 +150,7 @@ pub async fn volume(
         let severity = batch.column(1).as_primitive::<UInt8Type>();
         let count = batch.column(2).as_primitive::<Int64Type>();
         cells.extend((0..batch.num_rows()).map(|row| VolumeCell {
-            from: origin.saturating_add(bucket.value(row).saturating_mul(width)),
+            from: bucket.value(row).saturating_mul(width),
             severity: severity.is_valid(row).then(|| severity.value(row)),
             count: count.value(row).cast_unsigned(),
         }));

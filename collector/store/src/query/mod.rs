@@ -49,12 +49,12 @@ use arrow::record_batch::RecordBatch;
 
 pub use describe::{ColumnInfo, TableInfo};
 pub(crate) use engine::Engine;
+pub use filter::LogMatcher;
 pub use live_table::{DESCRIPTION, LiveRows, LiveTable};
 pub use range::{
     Aggregate, GroupKey, POINTS_MAX, POINTS_TOTAL_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX,
     SampleField, step_for,
 };
-pub use filter::LogMatcher;
 
 /// Records on a page of log search, at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
