@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! DATA/
+//!   version                  of all this
 //!   lock                     one collector at a time
 //!   log/                     commit log
 //!   store/                   rows
@@ -22,11 +23,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgelogger_common::auth::{self, Audience, AuthError, KeyError, SigningKey, VerifyingKeys};
-use edgelogger_common::disk::{Disk, DiskLock, OsDisk};
+use edgelogger_common::disk::{Disk, DiskLock, OsDisk, atomic_replace};
 use edgelogger_common::error_code::{self, ErrorCode};
 use edgelogger_common::tls::{self, TlsError};
 
 use crate::config::Config;
+
+/// The version of the data folder as this build makes it.
+const DATA_VERSION: u64 = 1;
+const VERSION_MAGIC: &str = "edgelogger-collector-data";
 
 /// How long the token lasts that the first start makes.
 pub const LOCAL_TOKEN_TTL: Duration = Duration::from_secs(365 * 86_400);
@@ -47,6 +52,16 @@ pub enum SetupError {
         /// What the system says.
         source: io::Error,
     },
+    /// A newer collector made it.
+    #[error("the data folder {} has version {found}, this collector knows up to {known}; use the newer collector again, or another folder with --data-dir", path.display())]
+    TooNew {
+        /// Which folder.
+        path: PathBuf,
+        /// Its version, as it stands there.
+        found: String,
+        /// The newest that is known here.
+        known: u64,
+    },
     /// Keys.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -65,6 +80,7 @@ impl SetupError {
         match self {
             Self::Locked(_) => error_code::DATA_DIR_LOCKED,
             Self::Folder { .. } => error_code::LOG_IO,
+            Self::TooNew { .. } => error_code::LOG_TOO_NEW,
             Self::Key(error) => error.error_code(),
             Self::Tls(error) => error.error_code(),
             Self::Token(error) => error.error_code(),
@@ -154,6 +170,40 @@ impl DataDir {
             path: self.0.clone(),
             source,
         })
+    }
+
+    /// Refuses a folder of a newer version; writes down the version of one that has none.
+    ///
+    /// # Errors
+    /// [`SetupError::TooNew`], or the file can't be read or written.
+    pub fn check_version(&self) -> Result<(), SetupError> {
+        let path = self.0.join("version");
+        let failed = |action| {
+            let path = path.clone();
+            move |source| SetupError::Folder { action, path, source }
+        };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let text = format!("{VERSION_MAGIC} {DATA_VERSION}\n");
+                return atomic_replace(&OsDisk, &path, text.as_bytes())
+                    .map_err(|error| failed("write")(error.source));
+            }
+            Err(source) => return Err(failed("read")(source)),
+        };
+        let found = text
+            .trim_end()
+            .strip_prefix(VERSION_MAGIC)
+            .unwrap_or(&text)
+            .trim();
+        match found.parse::<u64>() {
+            Ok(version) if version <= DATA_VERSION => Ok(()),
+            _ => Err(SetupError::TooNew {
+                path: self.0.clone(),
+                found: found.chars().take(80).collect(),
+                known: DATA_VERSION,
+            }),
+        }
     }
 
     /// Takes it for this process.
@@ -290,6 +340,26 @@ mod tests {
         assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
         let claims = auth::verify(&made(&token), &second.verifying, Audience::Agents, time.now_ns()).unwrap();
         assert_eq!(claims.sub, name);
+    }
+
+    #[test]
+    fn a_folder_of_a_newer_version_is_refused_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path());
+        data.check_version().unwrap();
+        data.check_version().unwrap();
+        let path = dir.path().join("version");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "edgelogger-collector-data 1\n"
+        );
+        for newer in ["edgelogger-collector-data 2\n", "", "something else\n"] {
+            fs::write(&path, newer).unwrap();
+            let error = data.check_version().unwrap_err();
+            assert_eq!(error.code().code, "E0407");
+            assert!(error.to_string().contains("newer collector"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), newer);
+        }
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl Stages {
         let data = DataDir::new(&config.data_dir);
         data.create()?;
         let lock = data.lock()?;
+        data.check_version()?;
         let time = Arc::new(FloorTime::new(Arc::clone(&config.clock)));
         let certificate = Certificate::prepare(&config, Arc::clone(&time))?;
         let keys = Keys::prepare(&config)?;
@@ -331,6 +332,7 @@ fn open_log_and_store(
         flush_rows: config.store.flush_rows,
         flush_age: config.store.flush_age,
         detail: config.ledger.detail,
+        retention: config.store.retention,
         compression_level: config.store.compression_level,
         batch_limits: LOGGED_BATCH_LIMITS,
         query_memory_bytes: config.store.query_memory_bytes,

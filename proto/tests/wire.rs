@@ -315,6 +315,8 @@ fn spool_entry() -> SpoolEntry {
             dropped_records: 4,
             lost_records: 5,
             counts_records: true,
+            check_len: 0,
+            check_crc32c: 0,
         }],
         body: Some(spool_entry::Body::Batch(Batch {
             sequence: 0,

@@ -275,6 +275,12 @@ impl EncodeLoop {
             while spool.wait_for_room(GONE_BYTES_MAX, deadline)
                 && self.keep_one_gone(&spool, &gone, Duration::MAX)
             {}
+            while let Some((since, collected)) = self.batcher.take_gone(&gone, Duration::MAX, GONE_BYTES_MAX)
+            {
+                if let Some(held) = self.hold(collected, since) {
+                    spool.lose_files(held);
+                }
+            }
         }
         while let Some(since) = self.batcher.volatile_oldest_at() {
             self.keep_one(&spool, since);

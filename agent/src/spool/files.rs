@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edgelogger_common::block::{Block, batch};
+use edgelogger_common::block::{Block, ReceiptReason, batch};
 use edgelogger_common::codec::{Codec, CodecError, CodecSetting, Compressor, Decompressor, sha256};
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1;
@@ -29,7 +29,8 @@ use super::work::Append;
 use super::{Spool, timed};
 use crate::batcher::Collected;
 use crate::checkpoint::StreamState;
-use crate::flow::{EncodedBatch, SourceBlock, SpoolPolicy};
+use crate::flow::{EncodedBatch, Resume, SourceBlock, SpoolPolicy};
+use crate::tally::InFlight;
 
 /// What happens to a file's data where there is no room: it stays where it is.
 const POLICY: SpoolPolicy = SpoolPolicy::Block;
@@ -205,6 +206,28 @@ impl Spool {
                 tracing::error!(%error, "a batch of a file that is gone could not be made; its lines are lost");
             }
         }
+    }
+
+    /// There is no room for a batch of files that are gone, and nobody else holds it: it is told as lost.
+    pub fn lose_files(&self, held: Held) {
+        let Held {
+            batch, notes, since, ..
+        } = timed(held);
+        self.lose_noted(&notes, batch.in_flight, since);
+    }
+
+    /// There is no room for what a receipt of a file that is gone stands for.
+    pub fn lose(&self, receipt: &Block, resume: &Resume) {
+        let in_flight = Arc::new(self.0.ring.tally().read(receipt));
+        let notes = [BlockNote::of(receipt).resuming(resume)];
+        self.lose_noted(&notes, in_flight, self.0.now());
+    }
+
+    fn lose_noted(&self, notes: &[BlockNote], in_flight: Arc<InFlight>, since: Duration) {
+        let mut state = self.0.state.lock();
+        state.keep(notes);
+        state.give_up(notes, ReceiptReason::Rotated, Some(in_flight), since);
+        self.0.changed.notify_one();
     }
 
     /// Gives the memory back that [`Spool::keep`] used.

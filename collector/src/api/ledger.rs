@@ -48,6 +48,7 @@ static STATE: Parameter = Parameter {
     kind: Kind::Choice {
         words: &[
             "stored",
+            "expired",
             "durable",
             "pending",
             "unknown",

@@ -26,7 +26,7 @@ mod metrics;
 mod operation;
 mod parameters;
 mod problem;
-mod rows;
+pub(crate) mod rows;
 mod schema;
 mod series;
 mod server;

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::described::described;
 use super::format::Format;
-use super::logs::sql_failed;
+use super::logs::{incomplete, sql_failed};
 use super::operation::{Answer, Operation, ROWS_PROBLEMS};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
@@ -45,6 +45,9 @@ described! {
         rows: Vec<Value>,
         /// There was more.
         truncated: bool,
+        /// Files of the store that can't be used: their rows are not in the answer.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        incomplete: Vec<String>,
     }
 
     /// One column.
@@ -122,7 +125,8 @@ async fn sql(
     let truncated = [(TRUNCATED, if result.truncated { "true" } else { "false" })];
     if wants_arrow {
         let bytes = arrow_stream(&result).map_err(sql_failed)?;
-        return Ok((truncated, [(header::CONTENT_TYPE, ARROW_TYPE)], bytes).into_response());
+        let answer = ([(header::CONTENT_TYPE, ARROW_TYPE)], bytes);
+        return Ok((truncated, incomplete(&result.incomplete), answer).into_response());
     }
     let text = match format {
         Format::Json => None,
@@ -131,7 +135,8 @@ async fn sql(
     };
     if let Some(text) = text {
         let text = text.map_err(sql_failed)?;
-        return Ok((truncated, [(header::CONTENT_TYPE, format.media_type())], text).into_response());
+        let answer = ([(header::CONTENT_TYPE, format.media_type())], text);
+        return Ok((truncated, incomplete(&result.incomplete), answer).into_response());
     }
     let column = |field: &Arc<arrow::datatypes::Field>| SqlColumn {
         name: field.name().clone(),
@@ -139,12 +144,14 @@ async fn sql(
     };
     let columns = result.schema.fields().iter().map(column).collect();
     let rows = rows::lists(&result.schema, &result.batches).map_err(sql_failed)?;
-    Ok(Json(SqlAnswer {
+    let header = incomplete(&result.incomplete);
+    let answer = Json(SqlAnswer {
         columns,
         rows,
         truncated: result.truncated,
-    })
-    .into_response())
+        incomplete: result.incomplete,
+    });
+    Ok((header, answer).into_response())
 }
 
 fn wants_arrow(asked: &Asked, headers: &HeaderMap) -> bool {

@@ -31,6 +31,7 @@ Examples:
 #[command(args_conflicts_with_subcommands = true, before_help = EXAMPLES, after_help = "\
 States of a position:
   stored   a row of the store
+  expired  was a row of the store; it was to be kept no longer
   durable  in the commit log, the store is behind
   pending  not here yet; its agent is connected and has it
   unknown  not here; its agent is silent since it told of it
@@ -194,7 +195,9 @@ fn summaries(answer: &Value) -> String {
             format!("{} {} {}", word("state"), gap["positions"], word("reason"))
         };
         let gaps = summary["gaps"].as_array().into_iter().flatten().map(gap);
-        let notes = gaps.collect::<Vec<_>>().join("; ");
+        let expired = number(&summary["expired"]);
+        let expired = (expired > 0).then(|| format!("expired {expired}"));
+        let notes = gaps.chain(expired).collect::<Vec<_>>().join("; ");
         let fields = columns[..7].iter().map(|field| summary[*field].clone());
         fields.chain([json!(notes)]).collect()
     };
@@ -230,7 +233,7 @@ fn row(stream: &Value) -> Vec<Value> {
 fn notes(stream: &Value) -> String {
     let positions = &stream["positions"];
     let mut notes = Vec::new();
-    for state in ["lost", "dead_lettered", "dropped"] {
+    for state in ["lost", "dead_lettered", "dropped", "expired"] {
         if number(&positions[state]) > 0 {
             let state_words = state.replace('_', "-");
             notes.push(format!("{state_words} {}", by_reason(stream, state)));
@@ -345,6 +348,7 @@ fn ranges(out: &mut String, stream: &Value) {
 fn counts(positions: &Value) -> String {
     let states = [
         "stored",
+        "expired",
         "durable",
         "pending",
         "unknown",

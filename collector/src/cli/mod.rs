@@ -13,6 +13,7 @@
 //! | `machines.rs` | `machines`, `streams` |
 //! | `ledger.rs`, `close.rs` | `ledger`, `ledger close` |
 //! | `status.rs` | `status` |
+//! | `store.rs` | `store ls`, `store verify`, `store export`: the files themselves |
 //! | `log.rs` | `log ls`, `log verify`, `log repair`: the files themselves |
 //! | `client.rs` | the HTTP side of the last four |
 
@@ -29,6 +30,7 @@ mod run;
 mod shell;
 mod sql;
 mod status;
+mod store;
 mod table;
 mod token;
 
@@ -93,6 +95,9 @@ enum Command {
     /// Look at the commit log on disk
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Look at the store's files on disk
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Say how the collector is
     Status(status::StatusArguments),
     /// Explain an error code
@@ -212,6 +217,7 @@ pub fn main() -> ExitCode {
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Log(command) => log::run(&command),
+        Command::Store(command) => store::run(&command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Explain { code } => explain(&code),
         Command::Completions { shell } => Ok(shell::completions(shell)),
@@ -281,6 +287,9 @@ mod tests {
             "man /m",
             "explain e0401",
             "log ls",
+            "store ls --json",
+            "store verify --data-dir /d",
+            "store export --format parquet --table logs --from -7d --to 2026-11-21T00:00:00Z --machine m -o /x",
             "log verify --data-dir /d --json",
             "log repair --dry-run",
         ] {

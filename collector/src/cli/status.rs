@@ -145,6 +145,13 @@ fn sink_lines(out: &mut String, sink: &Value) {
             bytes(&details["file_bytes"]),
             details["recent_rows"],
         );
+        if let Some(days) = details["full_in_days"].as_u64() {
+            let _ = writeln!(
+                out,
+                "        grows by {} a day; room for {days} days",
+                bytes(&details["growth_bytes_per_day"]),
+            );
+        }
     }
 }
 

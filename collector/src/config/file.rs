@@ -11,6 +11,7 @@ use edgelogger_common::config::{ConfigError, Located, Source, process_environmen
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
 use edgelogger_common::telemetry::LogFormat;
+use edgelogger_store::{Retention, TableRetention};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,48 @@ struct StoreTable {
     query_threads: Located<usize>,
     query_timeout: Located<HumanDuration>,
     query_rows_max: Located<usize>,
+    retention: RetentionTable,
+}
+
+/// 0 is no bound.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RetentionTable {
+    logs_days: Located<u32>,
+    metrics_days: Located<u32>,
+    logs_bytes_max: Located<ByteSize>,
+    metrics_bytes_max: Located<ByteSize>,
+    disk_percent_max: Located<u64>,
+}
+
+impl Default for RetentionTable {
+    fn default() -> Self {
+        Self {
+            logs_days: 0.into(),
+            metrics_days: 0.into(),
+            logs_bytes_max: ByteSize::bytes(0).into(),
+            metrics_bytes_max: ByteSize::bytes(0).into(),
+            disk_percent_max: 80.into(),
+        }
+    }
+}
+
+impl RetentionTable {
+    fn check(&self, check: &Check<'_>) -> Result<Retention, ConfigError> {
+        let table = |days: &Located<u32>, bytes: &Located<ByteSize>| {
+            let days = check.between(days, 0, 36_500)?;
+            let bytes = check.bytes(bytes, 0, 1 << 60)?;
+            Ok(TableRetention {
+                age_max: (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)),
+                bytes_max: (bytes > 0).then_some(bytes),
+            })
+        };
+        Ok(Retention {
+            logs: table(&self.logs_days, &self.logs_bytes_max)?,
+            metrics: table(&self.metrics_days, &self.metrics_bytes_max)?,
+            disk_percent_max: check.between(&self.disk_percent_max, 1, 100)?,
+        })
+    }
 }
 
 impl Default for StoreTable {
@@ -170,6 +213,7 @@ impl Default for StoreTable {
             query_threads: 2.into(),
             query_timeout: HumanDuration::from_secs(30).into(),
             query_rows_max: 10_000.into(),
+            retention: RetentionTable::default(),
         }
     }
 }
@@ -439,6 +483,7 @@ impl StoreTable {
                 .between(&self.query_timeout, seconds(1), seconds(3_600))?
                 .get(),
             query_rows_max: check.between(&self.query_rows_max, 1, 10_000_000)?,
+            retention: self.retention.check(check)?,
         })
     }
 }
@@ -541,6 +586,9 @@ mod tests {
             "data_dir",
             "memory",
             "keep_free",
+            "logs_days",
+            "metrics_bytes_max",
+            "disk_percent_max",
             "query_timeout",
             "certificate",
             "verifying_keys",

@@ -16,6 +16,7 @@ use edgelogger_common::clock::{Clock, SystemClock};
 use edgelogger_common::config::{ConfigError, Source};
 use edgelogger_common::disk::{Disk, OsDisk};
 use edgelogger_common::telemetry::LogFormat;
+use edgelogger_store::Retention;
 
 pub use schema::schema;
 
@@ -85,6 +86,8 @@ pub struct StoreConfig {
     pub on_log_full: OnLogFull,
     /// Rows that are not in a file, in bytes.
     pub memory_bytes: u64,
+    /// What is kept how long.
+    pub retention: Retention,
     /// Rows after which files are written.
     pub flush_rows: u64,
     /// Age after which files are written.

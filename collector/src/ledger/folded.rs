@@ -43,7 +43,8 @@ fn wants(query: &LedgerQuery, summary: &Summary) -> bool {
             .is_none_or(|pattern| matches_wildcard(pattern, text))
     };
     let has = |state: State| match state {
-        State::Stored => summary.rows > 0,
+        State::Stored => summary.rows > summary.expired_rows,
+        State::Expired => summary.expired > 0,
         State::Lost => summary.gaps.iter().any(|gap| is_loss(gap.reason)),
         State::Dropped => summary.gaps.iter().any(|gap| !is_loss(gap.reason)),
         _ => false,
@@ -73,8 +74,12 @@ fn shown(day: i64, summary: Summary, query: &LedgerQuery) -> SummaryReport {
         } else {
             "bytes"
         },
-        stored: summary.positions.saturating_sub(gaps),
-        rows: summary.rows,
+        stored: summary
+            .positions
+            .saturating_sub(gaps)
+            .saturating_sub(summary.expired),
+        rows: summary.rows.saturating_sub(summary.expired_rows),
+        expired: summary.expired,
         gaps: summary
             .gaps
             .iter()

@@ -11,6 +11,8 @@ use serde::Serialize;
 pub enum State {
     /// A row of the store.
     Stored,
+    /// Was a row of the store; retention dropped it.
+    Expired,
     /// In the commit log.
     Durable,
     /// Its connected agent has it.
@@ -73,6 +75,8 @@ described! {
         /// See [`State`].
         pub stored: u64,
         /// See [`State`].
+        pub expired: u64,
+        /// See [`State`].
         pub durable: u64,
         /// See [`State`].
         pub pending: u64,
@@ -93,6 +97,7 @@ impl Totals {
     pub const fn of(&self, state: State) -> u64 {
         match state {
             State::Stored => self.stored,
+            State::Expired => self.expired,
             State::Durable => self.durable,
             State::Pending => self.pending,
             State::Unknown => self.unknown,
@@ -105,6 +110,7 @@ impl Totals {
     pub(super) fn add(&mut self, state: State, positions: u64) {
         let counter = match state {
             State::Stored => &mut self.stored,
+            State::Expired => &mut self.expired,
             State::Durable => &mut self.durable,
             State::Pending => &mut self.pending,
             State::Unknown => &mut self.unknown,
@@ -268,10 +274,13 @@ described! {
         pub streams: u64,
         /// What positions count: `bytes` or `records`.
         pub unit: &'static str,
-        /// Positions stored.
+        /// Positions stored; those of this day's rows that expired are not among them.
         pub stored: u64,
-        /// Rows stored.
+        /// Rows stored, likewise.
         pub rows: u64,
+        /// Positions that expired.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub expired: u64,
         /// What was dropped or lost, by reason.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub gaps: Vec<GapTotal>,

@@ -13,6 +13,8 @@ use crate::health::rfc3339;
 pub(super) struct Told<'a> {
     /// Receipts; they lie within `applied`.
     pub gaps: &'a [Gap],
+    /// Rows that retention dropped; they lie within `applied`.
+    pub expired: &'a [Range<u64>],
     /// Rows and receipts.
     pub applied: &'a [Range<u64>],
     /// Written off; data stands against it.
@@ -53,6 +55,7 @@ fn edges(whole: &Range<u64>, told: &Told<'_>) -> Vec<u64> {
         .chain(offs)
         .chain(told.applied)
         .chain(told.durable)
+        .chain(told.expired)
         .flat_map(|range| [range.start, range.end])
         .chain([whole.start, whole.end])
         .map(|edge| edge.clamp(whole.start, whole.end.max(whole.start)))
@@ -81,6 +84,16 @@ impl Told<'_> {
         let gap = self.gaps.partition_point(|gap| gap.range.end <= start);
         if let Some(found) = self.gaps.get(gap).filter(|gap| gap.range.start <= start) {
             return (Cause::Gap(gap), of_gap(span(State::Lost), found));
+        }
+        if holds(self.expired) {
+            let reason = Some("retention".to_owned());
+            return (
+                Cause::None,
+                Span {
+                    reason,
+                    ..span(State::Expired)
+                },
+            );
         }
         if holds(self.applied) {
             return (Cause::None, span(State::Stored));
@@ -171,6 +184,7 @@ mod tests {
             applied in ranges(),
             durable in ranges(),
             gaps in ranges(),
+            expired in ranges(),
             written_off in ranges(),
             lost: bool,
             is_connected: bool,
@@ -190,8 +204,9 @@ mod tests {
                 })
                 .collect();
             let whole = whole.0..whole.1;
+            let expired: Vec<Range<u64>> = expired.into_iter().filter(|range| inside(range, &applied)).collect();
             let write_offs: Vec<WriteOff> = written_off.iter().map(|range| off(range.clone(), WriteOffReason::Operator)).collect();
-            let told = Told { gaps: &gaps, applied: &applied, write_offs: &write_offs, durable: &durable, is_connected };
+            let told = Told { gaps: &gaps, expired: &expired, applied: &applied, write_offs: &write_offs, durable: &durable, is_connected };
             let spans = spans(whole.clone(), &told);
             let holds = |ranges: &[Range<u64>], at: u64| ranges.iter().any(|range| range.contains(&at));
             let mut at = whole.start;
@@ -201,6 +216,8 @@ mod tests {
                 for position in span.start..span.end {
                     let expected = if gaps.iter().any(|gap| gap.range.contains(&position)) {
                         if lost { State::Lost } else { State::Dropped }
+                    } else if holds(&expired, position) {
+                        State::Expired
                     } else if holds(&applied, position) {
                         State::Stored
                     } else if holds(&written_off, position) {

@@ -42,6 +42,7 @@ impl Seen<'_> {
     pub fn spans(&self) -> Vec<Span> {
         let told = Told {
             gaps: &self.state.gaps,
+            expired: self.state.expired(),
             applied: self.state.applied(),
             write_offs: self.state.write_offs(),
             durable: self.durable,
@@ -103,9 +104,9 @@ impl Seen<'_> {
             unknown_since: time(last_heard_ns).filter(|_| positions.unknown > 0),
             positions,
             lag_s: self.lag_s(&positions),
-            rows: state.rows,
+            rows: state.rows.saturating_sub(state.expired_rows()),
             gaps,
-            gaps_untold: state.gaps_untold + gaps_unshown,
+            gaps_untold: state.gaps_untold + state.expired_untold() + gaps_unshown,
             checks: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `runner.rs` | reads the log from the cursor, applies, waits for more; what happens when that fails |
 //! | `store.rs` | the embedded store: transactional, holds the log |
+//! | `maintainer.rs` | merges the store's small files in idle time |
 //! | `console.rs` | lines on stdout, never holds the log |
 //! | `dead_letter.rs` | entries that can never be applied, kept for a person to look at |
 //!
@@ -15,6 +16,7 @@
 
 mod console;
 mod dead_letter;
+mod maintainer;
 mod runner;
 mod store;
 

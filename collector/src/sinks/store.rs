@@ -1,5 +1,5 @@
 //! The embedded store as a sink. Rows are applied on the sink's thread; files are written on another, so that
-//! entries go in meanwhile.
+//! entries go in meanwhile; a third keeps them in order.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,6 +10,7 @@ use edgelogger_proto::v1::LogEntry;
 use edgelogger_store::{EmbeddedStore, Missed, Remedy as StoreRemedy, StoreError};
 use parking_lot::{Condvar, Mutex};
 
+use super::maintainer::Maintainer;
 use super::{Outcome, Remedy, Sink, SinkError};
 use crate::health::Health;
 
@@ -24,6 +25,7 @@ const SUBJECT: &str = "sink store flush";
 pub struct StoreSink {
     store: Arc<EmbeddedStore>,
     flusher: Flusher,
+    maintainer: Maintainer,
 }
 
 impl StoreSink {
@@ -33,7 +35,12 @@ impl StoreSink {
     /// When the system gives no thread.
     pub fn new(store: Arc<EmbeddedStore>, health: Arc<Health>) -> std::io::Result<Self> {
         let flusher = Flusher::start(Arc::clone(&store), health)?;
-        Ok(Self { store, flusher })
+        let maintainer = Maintainer::start(Arc::clone(&store))?;
+        Ok(Self {
+            store,
+            flusher,
+            maintainer,
+        })
     }
 }
 
@@ -77,6 +84,7 @@ impl Sink for StoreSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
+        self.maintainer.stop();
         self.flusher.stop();
         if self.store.is_stopped() {
             return Ok(());

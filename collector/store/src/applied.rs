@@ -28,6 +28,12 @@ impl AppliedRanges {
         self.0.splice(from..to, [merged]);
     }
 
+    /// Does a range overlap or touch one of them?
+    pub fn touches(&self, range: &Range<u64>) -> bool {
+        let near = self.0.partition_point(|other| other.end < range.start);
+        self.0.get(near).is_some_and(|other| other.start <= range.end)
+    }
+
     /// What of a range is not applied, ascending.
     pub fn missing(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let near = self.0.partition_point(|other| other.end <= range.start);

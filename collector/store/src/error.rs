@@ -35,6 +35,25 @@ pub enum StoreError {
         /// What the writer says.
         source: ParquetError,
     },
+    /// A Parquet file can't be read, or is not what was written.
+    #[error("cannot read {}: {problem}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A merge would leave too little of the disk.
+    #[error(
+        "files are not merged: {available} bytes are free on the store's file system, {needed} are needed; free space, \
+         or keep less with [store.retention]"
+    )]
+    NoRoom {
+        /// Bytes that are free.
+        available: u64,
+        /// Bytes that have to be.
+        needed: u64,
+    },
     /// An entry holds something that this build does not know.
     #[error("log entry {sequence}: {what}; upgrade this collector, the entry waits in the log")]
     UnknownKind {
@@ -93,7 +112,9 @@ impl StoreError {
     #[must_use]
     pub const fn remedy(&self) -> Remedy {
         match self {
-            Self::Disk(_) | Self::Parquet { .. } => Remedy::Retry,
+            Self::Disk(_) | Self::Parquet { .. } | Self::Unreadable { .. } | Self::NoRoom { .. } => {
+                Remedy::Retry
+            }
             Self::BadEntry { .. } => Remedy::DeadLetter,
             Self::UnknownKind { .. }
             | Self::Manifest { .. }

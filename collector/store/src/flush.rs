@@ -12,11 +12,12 @@ use edgelogger_common::disk::At;
 use crate::error::StoreError;
 use crate::fold::{Folded, Folding, Written};
 use crate::gather::Gather;
+use crate::live_file::remove;
 use crate::log_gap::LogGap;
 use crate::manifest::{FILE_MACHINES_MAX, FileEntry, Manifest, write as write_manifest};
 use crate::options::StoreOptions;
 use crate::order::{Day, days};
-use crate::parquet_file;
+use crate::parquet_file::{self, WrittenFile};
 use crate::partition::day_name;
 use crate::recent::Generation;
 use crate::schema::Table;
@@ -51,11 +52,16 @@ pub fn write_files(
         .and_then(|()| Ok(options.disk.sync_dir(files_dir).at("sync directory", files_dir)?));
     if let Err(error) = written {
         for entry in &entries {
-            parquet_file::remove(&*options.disk, &files_dir.join(&entry.name));
+            remove(&*options.disk, &files_dir.join(&entry.name));
         }
         return Err(error);
     }
     Ok(entries)
+}
+
+/// `logs-20261121-0000000017.parquet`
+pub fn file_name(table: Table, day: i64, number: u64) -> String {
+    format!("{}-{}-{number:010}.parquet", table.name(), day_name(day))
 }
 
 fn write_table(
@@ -71,13 +77,13 @@ fn write_table(
     }
     let gather = Gather::new(table.schema(), batches);
     for day in days(&gather) {
-        let name = format!("{}-{}-{next_file:010}.parquet", table.name(), day_name(day.day));
+        let name = file_name(table, day.day, *next_file);
         *next_file += 1;
         let path = files_dir.join(&name);
         match parquet_file::write(options, &path, table, &gather, &day.picks) {
-            Ok(bytes) => entries.push(entry(name, table, &day, bytes)),
+            Ok(written) => entries.push(entry(name, table, &day, written)),
             Err(error) => {
-                parquet_file::remove(&*options.disk, &path);
+                remove(&*options.disk, &path);
                 return Err(error);
             }
         }
@@ -85,7 +91,7 @@ fn write_table(
     Ok(())
 }
 
-fn entry(name: String, table: Table, day: &Day, bytes: u64) -> FileEntry {
+fn entry(name: String, table: Table, day: &Day, written: WrittenFile) -> FileEntry {
     let end = |machine: Option<&String>| machine.cloned().unwrap_or_default();
     let machines = if day.machines.len() <= FILE_MACHINES_MAX {
         day.machines.clone()
@@ -97,7 +103,8 @@ fn entry(name: String, table: Table, day: &Day, bytes: u64) -> FileEntry {
         table,
         day: day.day,
         rows: day.picks.len() as u64,
-        bytes,
+        bytes: written.bytes,
+        crc32c: Some(written.crc32c),
         time: day.time,
         received: day.received,
         machine: (end(day.machines.first()), end(day.machines.last())),
@@ -105,22 +112,30 @@ fn entry(name: String, table: Table, day: &Day, bytes: u64) -> FileEntry {
     }
 }
 
-/// Makes the flush happen.
+/// What a manifest says beside its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    pub cursor: u64,
+    pub streams: &'a Streams,
+    pub log_gaps: &'a [LogGap],
+    pub folded: &'a Folded,
+}
+
+/// Makes a flush, or a change of the files, happen.
 pub fn write_new_manifest(
     options: &StoreOptions,
     files: Vec<FileEntry>,
-    frozen: &Frozen,
-    folded: &Folded,
+    told: Told<'_>,
     next_file: u64,
 ) -> Result<(), StoreError> {
     let manifest = Manifest {
-        cursor: frozen.cursor,
+        cursor: told.cursor,
         log_id: options.log_id.map(hex),
         next_file,
         files,
-        streams: frozen.streams.to_records(),
-        log_gaps: frozen.log_gaps.to_vec(),
-        folded: folded.clone(),
+        streams: told.streams.to_records(),
+        log_gaps: told.log_gaps.to_vec(),
+        folded: told.folded.clone(),
     };
     write_manifest(&*options.disk, &options.dir, &manifest)
 }

@@ -9,14 +9,18 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`embedded`] | the store: open, apply, flush |
+//! | [`embedded`] | the store: open, apply, flush, maintain |
 //! | [`rows`] | columns of a block to Arrow columns, without a string per row |
 //! | [`streams`] | which positions of which stream are applied; what was declared lost |
 //! | [`recent`] | rows that are not in a file yet |
 //! | [`order`], [`gather`] | the order of rows in a file, and picking them out of many batches |
 //! | [`parquet_file`] | writing one file |
+//! | [`parquet_read`] | reading one, batch by batch, outside of queries |
+//! | [`compact`] | merging small files |
+//! | [`retention`], [`gone`] | which files go; what was in them |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
+//! | [`inspect`] | the files of a store that no process has open |
 //! | [`snapshot`] | what one query sees |
 //! | [`arrivals`] | what is applied just now, for live tails |
 //! | [`query`] | SQL and log search over a snapshot |
@@ -36,12 +40,15 @@
 
 mod applied;
 mod arrivals;
+mod compact;
 mod embedded;
 mod entry;
 mod error;
 mod flush;
 mod fold;
 mod gather;
+mod gone;
+mod inspect;
 mod latest;
 mod live_file;
 mod log_gap;
@@ -49,9 +56,11 @@ mod manifest;
 mod options;
 mod order;
 mod parquet_file;
+mod parquet_read;
 mod partition;
 pub mod query;
 mod recent;
+mod retention;
 mod rows;
 pub mod schema;
 mod series;
@@ -63,9 +72,10 @@ mod tests;
 mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
-pub use embedded::{Applied, EmbeddedStore, Flushed, Missed};
+pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
+pub use inspect::{FileListing, RowsQuery, StoreFiles};
 pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
@@ -73,6 +83,7 @@ pub use query::{
     ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits, SqlResult,
     VolumeCell, VolumeQuery,
 };
+pub use retention::{Retention, TableRetention};
 pub use schema::Table;
 pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};
 pub use store::{Answer, Store, StoreStatus};

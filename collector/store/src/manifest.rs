@@ -30,9 +30,10 @@ pub const MANIFEST_NAME: &str = "manifest";
 pub const PREVIOUS_NAME: &str = "manifest.previous";
 /// One that could not be read, for a person to look at.
 const DAMAGED_NAME: &str = "manifest.damaged";
-/// The newest version that this build reads. It writes 1 until something is folded: what version 1 does not know of it
-/// could ignore but that, which keeps streams from being stored twice.
-pub const MANIFEST_VERSION: u64 = 2;
+/// The newest version that this build reads. It writes 1 until something is folded, and 2 until something is expired:
+/// whatever else those don't know they can ignore, but streams would be stored twice, and what is expired would be said to
+/// be stored.
+pub const MANIFEST_VERSION: u64 = 3;
 /// A manifest of a million streams comes to some 200 MB.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 const MAGIC: &str = "edgelogger-store-manifest";
@@ -78,6 +79,9 @@ pub struct FileEntry {
     pub rows: u64,
     /// Its length.
     pub bytes: u64,
+    /// CRC32C of all of it. Files of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc32c: Option<u32>,
     /// First and last `time`, ns.
     pub time: (i64, i64),
     /// First and last `received_time`, ns.
@@ -145,6 +149,16 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Found, StoreError> {
     }
 }
 
+/// The newest manifest of a store, without any change on disk.
+///
+/// # Errors
+/// There is none, or it can't be read.
+pub fn look(disk: &dyn Disk, dir: &Path) -> Result<(Manifest, Streams), StoreError> {
+    let path = manifest_path(dir);
+    let found = read_one(disk, &path)?;
+    found.ok_or_else(|| unusable(&path, "there is none".to_owned()))
+}
+
 fn found(previous: Option<(Manifest, Streams)>, fallen_back: Option<String>) -> Found {
     let (manifest, streams) = previous.unwrap_or_default();
     Found {
@@ -194,10 +208,11 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
         );
         return Err(unusable(&path, problem));
     }
-    let version = if is_default(&manifest.folded) {
-        1
-    } else {
-        MANIFEST_VERSION
+    let has_expired = |record: &StreamRecord| record.state.has_expired();
+    let version = match manifest.streams.iter().any(has_expired) {
+        true => MANIFEST_VERSION,
+        false if is_default(&manifest.folded) => 1,
+        false => 2,
     };
     let bytes = stamp(MAGIC, version, &body);
     Ok(atomic_rotate(disk, &path, &dir.join(PREVIOUS_NAME), &bytes)?)
@@ -290,14 +305,14 @@ mod tests {
     #[test]
     fn a_newer_manifest_is_refused_by_its_version_alone_and_never_fallen_back_from() {
         let disk = written(&[5, 7]);
-        put(&disk, b"edgelogger-store-manifest 3 something else\nnot json");
+        put(&disk, b"edgelogger-store-manifest 4 something else\nnot json");
         let error = read(&disk, DIR.as_ref()).unwrap_err();
         assert!(
             matches!(
                 error,
                 StoreError::ManifestVersion {
-                    found: 3,
-                    known: 2,
+                    found: 4,
+                    known: 3,
                     ..
                 }
             ),

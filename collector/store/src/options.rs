@@ -9,6 +9,8 @@ use edgelogger_common::clock::{Clock, SystemClock};
 use edgelogger_common::disk::{Disk, OsDisk};
 use edgelogger_common::recognition::RecognizerOptions;
 
+use crate::retention::Retention;
+
 /// What a store is opened with.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -30,6 +32,8 @@ pub struct StoreOptions {
     pub flush_age: Duration,
     /// Closed, whole streams of which nothing came in for this long are folded into summaries.
     pub detail: Duration,
+    /// What is kept how long.
+    pub retention: Retention,
     /// zstd level of Parquet pages, 1 to 22.
     pub compression_level: i32,
     /// Rows in a Parquet row group, at most.
@@ -61,6 +65,7 @@ impl StoreOptions {
             flush_rows: 500_000,
             flush_age: Duration::from_secs(60),
             detail: Duration::from_secs(7 * 86_400),
+            retention: Retention::default(),
             compression_level: 1,
             row_group_rows: 128 << 10,
             batch_limits: BatchLimits::default(),

@@ -1,9 +1,10 @@
 //! Writing one Parquet file.
 
 use std::io::{self, IoSlice, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use edgelogger_common::disk::{At, Disk, DiskError, DiskFile};
+use arrow::record_batch::RecordBatch;
+use edgelogger_common::disk::{At, DiskFile};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -16,44 +17,86 @@ use crate::options::StoreOptions;
 use crate::schema::{Table, column};
 
 /// Rows that are picked and encoded at a time.
-const CHUNK_ROWS: usize = 16 << 10;
+pub const CHUNK_ROWS: usize = 16 << 10;
 /// Rows of a page: what a query skips or reads. 20,000 is the writer's own default.
 const PAGE_ROWS: usize = 8 << 10;
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Writes these rows to a new file, durably but for its name (the caller syncs the directory), and gives its length.
+/// Encoded rows that wait for their row group to be whole: large rows make smaller groups.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// A file that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// Its length.
+    pub bytes: u64,
+    /// Of all of it.
+    pub crc32c: u32,
+}
+
+/// A file that is being written, batch by batch.
+pub struct FileWriter {
+    path: PathBuf,
+    writer: ArrowWriter<Output>,
+}
+
+impl FileWriter {
+    /// A new file.
+    pub fn create(options: &StoreOptions, path: &Path, table: Table) -> Result<Self, StoreError> {
+        let file = options.disk.create_new(path).at("create", path)?;
+        let properties = properties(options, table)?;
+        let writer = ArrowWriter::try_new(Output::new(file), table.schema(), Some(properties));
+        Ok(Self {
+            writer: writer.map_err(|source| failed(path, source))?,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Adds rows; they have to come in order.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), StoreError> {
+        let written = self.writer.write(rows).and_then(|()| {
+            if self.writer.memory_size() < ROW_GROUP_BYTES {
+                return Ok(());
+            }
+            self.writer.flush()
+        });
+        written.map_err(|source| failed(&self.path, source))
+    }
+
+    /// The file is whole, and durable but for its name (the caller syncs the directory).
+    pub fn finish(self) -> Result<WrittenFile, StoreError> {
+        let Self { path, writer } = self;
+        let mut output = writer.into_inner().map_err(|source| failed(&path, source))?;
+        output.flush().at("write", &path)?;
+        output.file.sync_data().at("sync", &path)?;
+        Ok(WrittenFile {
+            bytes: output.file.end(),
+            crc32c: output.crc32c,
+        })
+    }
+}
+
+fn failed(path: &Path, source: ParquetError) -> StoreError {
+    StoreError::Parquet {
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+/// Writes these rows to a new file, durably but for its name.
 pub fn write(
     options: &StoreOptions,
     path: &Path,
     table: Table,
     rows: &Gather<'_>,
     picks: &[Pick],
-) -> Result<u64, StoreError> {
-    let file = options.disk.create_new(path).at("create", path)?;
-    let properties = properties(options, table)?;
-    let failed = |source| StoreError::Parquet {
-        path: path.to_path_buf(),
-        source,
-    };
-    let mut writer =
-        ArrowWriter::try_new(Output::new(file), table.schema(), Some(properties)).map_err(failed)?;
+) -> Result<WrittenFile, StoreError> {
+    let mut file = FileWriter::create(options, path, table)?;
     for picks in picks.chunks(CHUNK_ROWS) {
-        writer.write(&rows.gather(picks)?).map_err(failed)?;
+        file.write(&rows.gather(picks)?)?;
     }
-    let mut output = writer.into_inner().map_err(failed)?;
-    output.flush().at("write", path)?;
-    output.file.sync_data().at("sync", path)?;
-    Ok(output.file.end())
-}
-
-/// Removes what a failed write left. It would do no harm, an unnamed file is removed when the store opens.
-pub fn remove(disk: &dyn Disk, path: &Path) {
-    if let Err(source) = disk.remove_file(path)
-        && source.kind() != io::ErrorKind::NotFound
-    {
-        tracing::debug!("{}", DiskError::new("remove", path, source));
-    }
+    file.finish()
 }
 
 fn properties(options: &StoreOptions, table: Table) -> Result<WriterProperties, StoreError> {
@@ -92,6 +135,8 @@ fn properties(options: &StoreOptions, table: Table) -> Result<WriterProperties, 
 struct Output {
     file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
+    /// Of all that was given.
+    crc32c: u32,
 }
 
 impl Output {
@@ -99,6 +144,7 @@ impl Output {
         Self {
             file,
             buffer: Vec::with_capacity(BUFFER_BYTES),
+            crc32c: 0,
         }
     }
 }
@@ -112,6 +158,7 @@ impl Write for Output {
         } else {
             self.buffer.extend_from_slice(bytes);
         }
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         Ok(bytes.len())
     }
 

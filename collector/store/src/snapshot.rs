@@ -1,8 +1,12 @@
 //! What one query sees: rows in memory and files, taken in one moment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::live_file::LiveFile;
+use crate::manifest::FileEntry;
 use crate::recent::Generation;
 use crate::rows::Rows;
 use crate::schema::Table;
@@ -16,6 +20,8 @@ pub struct Visible {
     pub frozen: Option<Arc<Generation>>,
     /// Files of the durable manifest.
     pub files: Arc<Vec<Arc<LiveFile>>>,
+    /// Files of it that can't be used. They stay named: a disk or a backup may bring them back.
+    pub missing: Arc<Vec<FileEntry>>,
 }
 
 /// All rows at one moment, each exactly once.
@@ -24,9 +30,38 @@ pub struct Snapshot {
     logs: Arc<Vec<Arc<Rows>>>,
     metrics: Arc<Vec<Arc<Rows>>>,
     files: Arc<Vec<Arc<LiveFile>>>,
+    missing: Arc<Vec<FileEntry>>,
+    /// Files that queries over it opened.
+    opened: Opened,
+}
+
+/// Files that were opened, told apart by name.
+#[derive(Debug, Clone, Default)]
+pub struct Opened(Arc<Mutex<BTreeMap<String, Arc<LiveFile>>>>);
+
+impl Opened {
+    /// One more.
+    pub fn note(&self, file: &Arc<LiveFile>) {
+        self.0.lock().insert(file.entry.name.clone(), Arc::clone(file));
+    }
 }
 
 impl Visible {
+    /// What the manifest names.
+    pub fn named(&self) -> Vec<FileEntry> {
+        let files = self.files.iter().map(|file| &file.entry);
+        files.chain(&*self.missing).cloned().collect()
+    }
+
+    /// Files in the place of others.
+    pub fn exchange(&mut self, old: &[Arc<LiveFile>], new: Option<Arc<LiveFile>>) {
+        let is_old = |entry: &FileEntry| old.iter().any(|file| file.entry.name == entry.name);
+        let files = self.files.iter().filter(|file| !is_old(&file.entry));
+        self.files = Arc::new(files.cloned().chain(new).collect());
+        // One of them may have been put aside meanwhile.
+        Arc::make_mut(&mut self.missing).retain(|entry| !is_old(entry));
+    }
+
     /// A snapshot of this moment. Copies references only.
     pub fn snapshot(&self) -> Snapshot {
         let recent = |table| {
@@ -42,6 +77,8 @@ impl Visible {
             logs: recent(Table::Logs),
             metrics: recent(Table::Metrics),
             files: Arc::clone(&self.files),
+            missing: Arc::clone(&self.missing),
+            opened: Opened::default(),
         }
     }
 }
@@ -69,7 +106,24 @@ impl Snapshot {
             logs: Arc::default(),
             metrics: Arc::default(),
             files: Arc::new(files),
+            missing: Arc::clone(&self.missing),
+            opened: Opened::default(),
         }
+    }
+
+    /// Where it is noted what queries open.
+    pub const fn note(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Files that queries over it opened so far.
+    pub fn opened(&self) -> Vec<Arc<LiveFile>> {
+        self.opened.0.lock().values().cloned().collect()
+    }
+
+    /// Files that are missing from it.
+    pub fn missing(&self) -> &[FileEntry] {
+        &self.missing
     }
 
     /// Files of a table.

@@ -84,6 +84,12 @@ pub struct StoreStatus {
     pub duplicates: u64,
     /// When rows were last written to files, ns; none since the process started.
     pub last_flush_ns: Option<i64>,
+    /// Bytes a day that files grow by, by what came in during the last day.
+    pub growth_bytes_per_day: u64,
+    /// Bytes that files may still take before retention by size begins, or the disk is full.
+    pub room_bytes: Option<u64>,
+    /// How many days that lasts; none while nothing comes in.
+    pub full_in_days: Option<u64>,
     /// What is wrong, each with what to do about it.
     pub problems: Vec<String>,
 }

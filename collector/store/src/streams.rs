@@ -13,7 +13,9 @@ use edgelogger_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use crate::applied::AppliedRanges;
-use crate::fold::{self, FoldIndex, Folding};
+use crate::fold::{self, FoldIndex, FoldedGone, Folding};
+use crate::gone::{Gone, GoneRows};
+use crate::schema::Table;
 use crate::write_off::{WriteOff, WriteOffs};
 
 /// Ranges without a record that a stream's state names one by one; what comes beyond is only summed.
@@ -73,6 +75,9 @@ pub struct StreamState {
     /// What is missing and not waited for.
     #[serde(default, rename = "off", skip_serializing_if = "is_default")]
     pub(crate) write_offs: WriteOffs,
+    /// What retention dropped of its rows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) expired: Gone,
     /// The stream was folded once, and every position below this counts there.
     #[serde(default, rename = "folded", skip_serializing_if = "Option::is_none")]
     pub folded_upto: Option<u64>,
@@ -232,6 +237,28 @@ impl StreamState {
         self.write_offs.as_slice()
     }
 
+    /// Positions whose rows retention dropped, ascending; they stay applied.
+    #[must_use]
+    pub fn expired(&self) -> &[Range<u64>] {
+        self.expired.ranges.as_slice()
+    }
+
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired != Gone::default()
+    }
+
+    /// Rows that retention dropped; they are among `rows`.
+    #[must_use]
+    pub const fn expired_rows(&self) -> u64 {
+        self.expired.rows
+    }
+
+    /// Positions of further ranges that it dropped.
+    #[must_use]
+    pub const fn expired_untold(&self) -> u64 {
+        self.expired.untold
+    }
+
     /// Positions of `range` that are neither applied nor written off, ascending.
     #[must_use]
     pub fn unaccounted(&self, range: &Range<u64>) -> Vec<Range<u64>> {
@@ -240,6 +267,12 @@ impl StreamState {
             .iter()
             .flat_map(|part| self.write_offs.unsaid(part))
             .collect()
+    }
+
+    /// Positions of a range that are not applied.
+    pub(crate) fn not_applied(&self, range: &Range<u64>) -> u64 {
+        let missing = self.applied.missing(range);
+        missing.iter().map(|part| part.end - part.start).sum()
     }
 
     /// Takes in that a range is not waited for.
@@ -415,6 +448,25 @@ impl Streams {
             }
         }
         folding
+    }
+
+    /// Takes in that these rows are gone, and gives back those of streams that are folded.
+    pub fn expire(&mut self, gone: &GoneRows) -> Vec<FoldedGone> {
+        let mut folded = Vec::new();
+        for (key, of_stream) in &gone.streams {
+            if let Some(state) = self.live.get_mut(key) {
+                Arc::make_mut(state).expired.absorb(of_stream);
+            } else if let Some((table, source)) = gone.sources.get(key) {
+                folded.push(FoldedGone {
+                    machine: key.0.clone(),
+                    source: source.clone(),
+                    counts_records: *table == Table::Metrics,
+                    positions: of_stream.positions(),
+                    rows: of_stream.rows,
+                });
+            }
+        }
+        folded
     }
 
     /// Those on their way out are in files now.

@@ -54,7 +54,7 @@ async fn every_byte_of_a_file_is_accounted_for_while_it_comes_and_when_its_agent
     let stream = until(&fixture, "", |stream| stream["size"] == 50).await;
     assert_eq!(
         stream["positions"],
-        json!({"stored": 14, "durable": 0, "pending": 24, "unknown": 0, "dropped": 0, "dead_lettered": 0, "lost": 12})
+        json!({"stored": 14, "expired": 0, "durable": 0, "pending": 24, "unknown": 0, "dropped": 0, "dead_lettered": 0, "lost": 12})
     );
     assert_eq!(
         stream["gaps"],
@@ -472,7 +472,7 @@ async fn what_a_silent_machine_had_is_known_after_a_restart() {
     let after = until(&fixture, "?state=unknown", seen).await;
     assert_eq!(
         after["positions"],
-        json!({"stored": 4, "durable": 0, "pending": 0, "unknown": 86, "dropped": 0, "dead_lettered": 0, "lost": 0})
+        json!({"stored": 4, "expired": 0, "durable": 0, "pending": 0, "unknown": 86, "dropped": 0, "dead_lettered": 0, "lost": 0})
     );
     assert_eq!(after["unknown_since"], before["unknown_since"]);
 

@@ -97,9 +97,8 @@ mod watch;
 pub(crate) use archive::{Archive, Format};
 pub use config::{FileSourceConfig, LINE_BYTES_MAX_DEFAULT, LINE_BYTES_MAX_LIMIT, Start};
 pub use error::{FileSourceError, Unreadable};
-pub use rescue::RESCUE_PATIENCE;
-
 pub(crate) use identity::{is_archive_name, is_rotated_name};
+pub use rescue::RESCUE_PATIENCE;
 pub use rewind::{RewindError, RewindPoint, rewind_point};
 pub use skip::SkipReason;
 pub use source::FileSource;

@@ -10,14 +10,16 @@
 
 use std::time::{Duration, Instant};
 
-use edgelogger_common::block::ReceiptReason;
+use edgelogger_common::block::{BlockKind, ReceiptReason};
 use edgelogger_proto::v1::StreamEndReason;
 
 use super::files::{FileId, Tailer};
+use super::reader::{Turn, receipt};
 use super::serve::{TURNS_MAX, Way};
 use super::source::FileSource;
+use super::stat::stat_open;
 use crate::checkpoint::StreamState;
-use crate::flow::SourceEvent;
+use crate::flow::{Resume, SourceEvent};
 use crate::spool::{Left, Room, SPOOL_AFTER, Spool};
 
 /// How long the end of the agent may wait for what is left of deleted files to be written.
@@ -214,12 +216,37 @@ impl FileSource {
                 file.draining = true;
             }
             while spool.wait_for_room(self.turn_bytes(id), deadline) && self.rescue_turn(id, &spool) {}
-            if let Some(file) = self.files.get(id).filter(|file| file.unread_bytes() > 0) {
-                tracing::warn!(
-                    file = %file.name.display(), unread_bytes = file.unread_bytes(),
-                    "a deleted file is not read to its end, and the spool has no room for the rest, which is lost; raise \
-                     bytes_max in [spool]"
-                );
+            self.lose_at_stop(id, &spool);
+        }
+    }
+
+    /// What there is no room for. A file that was only moved may be there again at the next start.
+    fn lose_at_stop(&self, id: FileId, spool: &Spool) {
+        let Some(file) = self.files.get(id).filter(|file| file.unread_bytes() > 0) else {
+            return;
+        };
+        tracing::warn!(
+            file = %file.name.display(), unread_bytes = file.unread_bytes(),
+            "a deleted file is not read to its end, and the spool has no room for the rest, which is lost; raise \
+             bytes_max in [spool]"
+        );
+        let is_deleted = |descriptor| stat_open(descriptor).is_ok_and(|found| found.links == 0);
+        let Some(place) = file
+            .place
+            .as_ref()
+            .filter(|_| file.file.as_ref().is_some_and(is_deleted))
+        else {
+            return;
+        };
+        let unread = file
+            .backlog
+            .ranges()
+            .chain(std::iter::once(place.offset..file.size));
+        for range in unread.filter(|range| range.start < range.end) {
+            if let Turn::Block { block, .. } =
+                receipt(place.stream_id, range.start, range.end, ReceiptReason::Rotated)
+            {
+                spool.lose(&block, &Resume::Nowhere);
             }
         }
     }
@@ -228,6 +255,12 @@ impl FileSource {
     fn rescue_outbox(&mut self, spool: &Spool, deadline: Instant) {
         for event in self.outbox.drain() {
             match event {
+                SourceEvent::Block(block)
+                    if block.block.header.kind == BlockKind::Receipt
+                        && spool.is_gone(&block.block.header.stream_id) =>
+                {
+                    spool.lose(&block.block, &block.resume);
+                }
                 SourceEvent::Block(block)
                     if spool.is_gone(&block.block.header.stream_id)
                         && spool.wait_for_room(block.block.encoded_len(), deadline) =>

@@ -22,7 +22,7 @@ use super::cursor::{self, CURSOR};
 use super::filter::{
     ATTR, FIELDS, FROM, I, LABEL, LogRow, MACHINE, Q, RE, SEVERITY, SOURCE, TO, column_of, filter,
 };
-use super::sql_failed;
+use super::{incomplete, sql_failed};
 use crate::api::described::{Components, Described, Member, object};
 use crate::api::format::{FORMAT, Format, JSON_TYPE};
 use crate::api::operation::{Answer, Operation, ROWS_PROBLEMS};
@@ -73,17 +73,22 @@ impl Described for LogAnswer {
             };
             let cursor = Option::<String>::schema(components);
             let rows = json!({ "type": "array", "items": LogRow::schema(components) });
-            object(
-                "A page of records.",
-                vec![
-                    member("rows", "The records.", rows),
-                    member(
-                        "next_cursor",
-                        "Where the next page begins; null when this was the last.",
-                        cursor,
-                    ),
-                ],
-            )
+            let mut members = vec![
+                member("rows", "The records.", rows),
+                member(
+                    "next_cursor",
+                    "Where the next page begins; null when this was the last.",
+                    cursor,
+                ),
+            ];
+            members.push(Member {
+                name: "incomplete",
+                about: "Files of the store that can't be used and may hold records that were asked for."
+                    .to_owned(),
+                is_optional: true,
+                schema: Vec::<String>::schema(components),
+            });
+            object("A page of records.", members)
         })
     }
 }
@@ -132,6 +137,7 @@ async fn logs(
     query.limit = limit.min(STREAM_PAGE_ROWS);
     // The first page before the head of the answer, so that what is wrong has its status.
     let first = context.store.logs(query.clone()).await?;
+    let missing = incomplete(&first.incomplete);
     let pages = Pages {
         context,
         query,
@@ -142,7 +148,7 @@ async fn logs(
         page: Some(first),
     };
     let body = Body::from_stream(stream::unfold(pages, Pages::next));
-    Ok(([(header::CONTENT_TYPE, format.media_type())], body).into_response())
+    Ok((missing, [(header::CONTENT_TYPE, format.media_type())], body).into_response())
 }
 
 async fn page(
@@ -164,8 +170,17 @@ async fn page(
     text.extend(b",\"next_cursor\":");
     let next = page.next_cursor.map(|next| cursor::encode(&query, &next));
     text.extend(Value::from(next).to_string().into_bytes());
+    if !page.incomplete.is_empty() {
+        text.extend(b",\"incomplete\":");
+        text.extend(Value::from(page.incomplete.clone()).to_string().into_bytes());
+    }
     text.push(b'}');
-    Ok(([(header::CONTENT_TYPE, JSON_TYPE)], text).into_response())
+    Ok((
+        incomplete(&page.incomplete),
+        [(header::CONTENT_TYPE, JSON_TYPE)],
+        text,
+    )
+        .into_response())
 }
 
 /// The fields that were chosen, in their order and by their names.

@@ -9,7 +9,7 @@ use edgelogger_common::disk::{At, Disk, read_file};
 use edgelogger_common::stamped::{stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
-use super::Folding;
+use super::{FoldedGone, Folding};
 use crate::error::StoreError;
 use crate::streams::{ContentCheck, ReceiptTotal, StreamState};
 
@@ -47,6 +47,12 @@ pub struct Summary {
     /// What the streams held, for audits; not of those that were folded by a version that kept nothing of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<FoldedContent>,
+    /// Positions whose rows retention dropped, of this day's rows and of the streams when they were folded.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expired: u64,
+    /// Rows that it dropped.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expired_rows: u64,
 }
 
 /// What a folded stream held.
@@ -118,6 +124,30 @@ fn runs(checks: &[ContentCheck]) -> Vec<ContentCheck> {
     runs
 }
 
+/// Adds what is gone of streams that are folded. Where what positions count is not known of a source, the rows' table
+/// tells.
+pub fn expire(summaries: &mut Vec<Summary>, gone: &[FoldedGone]) {
+    for gone in gone {
+        let name = (&gone.machine, &gone.source);
+        let known = summaries
+            .iter()
+            .position(|known| (&known.machine, &known.source) == name);
+        let at = known.unwrap_or_else(|| {
+            let new = Summary {
+                machine: gone.machine.clone(),
+                source: gone.source.clone(),
+                counts_records: gone.counts_records,
+                ..Summary::default()
+            };
+            let at = summaries.partition_point(|known| (&known.machine, &known.source) < name);
+            summaries.insert(at, new);
+            at
+        });
+        summaries[at].expired += gone.positions;
+        summaries[at].expired_rows += gone.rows;
+    }
+}
+
 impl Summary {
     /// A stream that was folded before counts with what is new of it.
     fn add(&mut self, state: &StreamState) {
@@ -125,6 +155,8 @@ impl Summary {
         let from = state.folded_upto.unwrap_or(state.start);
         self.positions += super::end_of(state).saturating_sub(from);
         self.rows += state.rows;
+        self.expired += state.expired.positions();
+        self.expired_rows += state.expired.rows;
         for total in &state.receipts {
             match self.gaps.iter_mut().find(|known| known.reason == total.reason) {
                 Some(known) => {

@@ -147,6 +147,48 @@ pub struct Written {
     pub superseded: Vec<String>,
 }
 
+/// Rows of a folded stream that are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldedGone {
+    pub machine: String,
+    pub source: String,
+    pub counts_records: bool,
+    pub positions: u64,
+    pub rows: u64,
+}
+
+/// Writes the summaries of a day (days since 1970) anew, with what is gone. Gives what there is with them, and the names
+/// of files that they replace. On failure the new ones are removed.
+pub fn expire(
+    disk: &dyn Disk,
+    dir: &Path,
+    now: &Folded,
+    (day, gone): (i64, &[FoldedGone]),
+    next_file: &mut u64,
+) -> Result<(Folded, Vec<String>), StoreError> {
+    let mut new = Vec::new();
+    let mut folder = Folder {
+        disk,
+        dir,
+        next_file,
+        new: &mut new,
+        superseded: Vec::new(),
+    };
+    let mut folded = now.clone();
+    let written = folder
+        .day(&mut folded, day, |summaries| days::expire(summaries, gone))
+        .and_then(|()| Ok(disk.sync_dir(dir).at("sync directory", dir)?));
+    let superseded = folder.superseded;
+    if let Err(error) = written {
+        for path in new {
+            let _ = disk.remove_file(&path);
+        }
+        return Err(error);
+    }
+    folded.days.sort_unstable_by_key(|entry| entry.day);
+    Ok((folded, superseded))
+}
+
 /// Writes files for streams that are folded now. On failure the new ones are removed.
 pub fn write(
     disk: &dyn Disk,
@@ -194,7 +236,7 @@ impl Folder<'_> {
             by_day.entry(day).or_default().push(stream);
         }
         for (day, streams) in by_day {
-            self.day(&mut folded, day, &streams)?;
+            self.day(&mut folded, day, |summaries| days::add(summaries, &streams))?;
         }
         folded.days.sort_unstable_by_key(|entry| entry.day);
         self.disk.sync_dir(self.dir).at("sync directory", self.dir)?;
@@ -237,7 +279,12 @@ impl Folder<'_> {
         Ok(FoldIndex { runs })
     }
 
-    fn day(&mut self, folded: &mut Folded, day: i64, streams: &[&Folding]) -> Result<(), StoreError> {
+    fn day(
+        &mut self,
+        folded: &mut Folded,
+        day: i64,
+        change: impl FnOnce(&mut Vec<Summary>),
+    ) -> Result<(), StoreError> {
         let mut summaries = Vec::new();
         // Beside a file that can't be read there is another one for the day.
         if let Some(at) = folded.days.iter().position(|entry| entry.day == day)
@@ -246,7 +293,7 @@ impl Folder<'_> {
             summaries = known;
             self.superseded.push(folded.days.remove(at).name);
         }
-        days::add(&mut summaries, streams);
+        change(&mut summaries);
         let name = self.name(&format!("days-{}", crate::partition::day_name(day)));
         days::write(self.disk, &self.dir.join(&name), &summaries)?;
         folded.days.push(DayEntry {

@@ -156,6 +156,11 @@ impl Engine {
         .await
     }
 
+    /// Runs something that blocks, on a thread of its own. None when the store closes, or it panicked.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.runtime.as_ref()?.spawn_blocking(work).await.ok()
+    }
+
     /// Runs on the query threads, within the time; stops there when the caller goes away.
     async fn run<T: Send + 'static>(
         &self,

@@ -21,6 +21,7 @@ use super::{
     VolumeQuery,
 };
 use crate::error::QueryError;
+use crate::manifest::FileEntry;
 use crate::schema::{Table, column};
 use crate::snapshot::Snapshot;
 
@@ -50,7 +51,22 @@ pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> 
     } else {
         None
     };
-    Ok(LogPage { rows, next_cursor })
+    Ok(LogPage {
+        rows,
+        next_cursor,
+        incomplete: incomplete(snapshot, query),
+    })
+}
+
+/// Missing files that may hold what is asked for, as far as times tell.
+fn incomplete(snapshot: &Snapshot, query: &LogQuery) -> Vec<String> {
+    let may_hold = |entry: &&FileEntry| {
+        entry.table == Table::Logs
+            && query.from.is_none_or(|from| entry.time.1 >= from)
+            && query.to.is_none_or(|to| entry.time.0 < to)
+    };
+    let missing = snapshot.missing().iter().filter(may_hold);
+    missing.map(|entry| entry.name.clone()).collect()
 }
 
 /// Finds a record and its neighbours.

@@ -131,6 +131,8 @@ pub struct SqlResult {
     pub batches: Vec<RecordBatch>,
     /// There was more than the limits allow.
     pub truncated: bool,
+    /// Files of the store that can't be used: their rows are not in the answer.
+    pub incomplete: Vec<String>,
 }
 
 impl SqlResult {
@@ -219,6 +221,8 @@ pub struct LogPage {
     /// Where the next page begins; none when this was the last. A record that was there when the first page was
     /// asked for comes exactly once; of those that arrive meanwhile, those behind the cursor come too.
     pub next_cursor: Option<String>,
+    /// Files of the store that can't be used and may hold records that were asked for.
+    pub incomplete: Vec<String>,
 }
 
 /// A question for the neighbours of a record.

@@ -20,6 +20,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use std::collections::HashMap;
 
 use crate::live_file::LiveFile;
+use crate::snapshot::Opened;
 
 /// Bytes of footers that are kept. A footer with its page index is some 30 KB.
 const METADATA_BYTES_MAX: usize = 16 << 20;
@@ -59,7 +60,10 @@ impl fmt::Debug for Footers {
 
 /// Makes readers of live files; the file stands in the scan as an extension, which also keeps it from being removed.
 #[derive(Debug)]
-pub struct Readers(pub Arc<Footers>);
+pub struct Readers {
+    pub footers: Arc<Footers>,
+    pub opened: Opened,
+}
 
 impl ParquetFileReaderFactory for Readers {
     fn create_reader(
@@ -72,9 +76,10 @@ impl ParquetFileReaderFactory for Readers {
         let live = file.extension::<Arc<LiveFile>>().cloned();
         let live =
             live.ok_or_else(|| DataFusionError::Internal("a scan of a file without its file".to_owned()))?;
+        self.opened.note(&live);
         Ok(Box::new(Reader {
             live,
-            footers: Arc::clone(&self.0),
+            footers: Arc::clone(&self.footers),
             open: None,
         }))
     }

@@ -43,7 +43,13 @@ pub async fn run(template: &Template, snapshot: &Snapshot, query: SqlQuery) -> R
             .map_err(RunError::Planning)?;
     }
     let stream = frame.execute_stream().await.map_err(RunError::Running)?;
-    collect(stream, limits).await
+    let mut result = collect(stream, limits).await?;
+    result.incomplete = snapshot
+        .missing()
+        .iter()
+        .map(|entry| entry.name.clone())
+        .collect();
+    Ok(result)
 }
 
 fn bind(plan: LogicalPlan, parameters: SqlParameters) -> datafusion::error::Result<LogicalPlan> {
@@ -94,6 +100,7 @@ async fn collect(mut stream: SendableRecordBatchStream, limits: SqlLimits) -> Re
         schema,
         batches,
         truncated,
+        incomplete: Vec::new(),
     })
 }
 

@@ -87,7 +87,10 @@ impl SnapshotTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.table.schema();
         let source = ParquetSource::new(Arc::clone(&schema))
-            .with_parquet_file_reader_factory(Arc::new(Readers(Arc::clone(&self.footers))))
+            .with_parquet_file_reader_factory(Arc::new(Readers {
+                footers: Arc::clone(&self.footers),
+                opened: self.snapshot.note().clone(),
+            }))
             .with_pushdown_filters(true)
             .with_enable_page_index(true);
         let mut groups = vec![Vec::new(); partitions.min(files.len()).max(1)];

@@ -1,11 +1,16 @@
 //! Tests of the whole store. `common` makes log entries and asks for rows; each other file is one promise.
 
+mod aside;
 mod common;
 mod concurrent;
 mod crash;
+mod expiring;
 mod folding;
+mod inspecting;
 mod measure;
 mod metrics;
+
+mod merging;
 mod model;
 mod paging;
 mod rows;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgelogger_common::block::RecordFlags;
-use edgelogger_common::disk::FaultDisk;
+use edgelogger_common::clock::ManualClock;
+use edgelogger_common::disk::{Disk, FaultDisk};
 use edgelogger_proto::v1::LogEntry;
 use proptest::prelude::*;
 
-use super::common::{blocks_entry, lines, options, sql_texts, stream_id};
-use crate::EmbeddedStore;
+use super::common::{NOW, SECOND, blocks_entry, lines, options, sql_texts, stream_id};
+use crate::{EmbeddedStore, StoreOptions};
 
 const SELECT: &str =
     "SELECT stream_id, position, source_len, flags, body FROM logs ORDER BY stream_id, position, source_len";
@@ -83,6 +84,7 @@ enum Step {
     Apply(usize),
     Again(u64),
     Flush,
+    Merge,
     Restart,
 }
 
@@ -92,9 +94,18 @@ fn step() -> impl Strategy<Value = Step> {
         4 => proptest::collection::vec(piece, 1..4).prop_map(Step::Append),
         4 => (1usize..4).prop_map(Step::Apply),
         1 => (0u64..40).prop_map(Step::Again),
-        2 => Just(Step::Flush),
+        4 => Just(Step::Flush),
+        2 => Just(Step::Merge),
         1 => Just(Step::Restart),
     ]
+}
+
+/// The day of the rows is over: any two files of it are merged.
+fn two_days_later(disk: Arc<dyn Disk>) -> StoreOptions {
+    StoreOptions {
+        clock: Arc::new(ManualClock::at(NOW + 2 * 86_400 * SECOND)),
+        ..options(disk)
+    }
 }
 
 struct World {
@@ -108,7 +119,7 @@ impl World {
         let disk = self.disk.clone();
         Arc::clone(
             self.store
-                .get_or_insert_with(|| EmbeddedStore::open(options(Arc::new(disk))).unwrap()),
+                .get_or_insert_with(|| EmbeddedStore::open(two_days_later(Arc::new(disk))).unwrap()),
         )
     }
 
@@ -149,6 +160,7 @@ impl World {
             Step::Flush => {
                 self.store().flush().unwrap();
             }
+            Step::Merge => while self.store().merge_idle(&|| true).unwrap().is_some() {},
             Step::Restart => {
                 self.store = None;
                 self.disk.kill();
@@ -161,7 +173,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn every_row_is_there_once_after_duplicates_overlaps_reordering_and_restarts(
+    fn every_row_is_there_once_after_duplicates_overlaps_reordering_merges_and_restarts(
         steps in proptest::collection::vec(step(), 1..30),
     ) {
         let mut model = Model::default();

@@ -248,7 +248,12 @@ impl Machine {
         process.disk.work();
         process.collect();
         let gone = process.spool.gone_streams();
-        while process.keep_one_gone(&gone, Duration::MAX) {}
+        while process.spool.room(GONE_BYTES_MAX) == Room::Yes && process.keep_one_gone(&gone, Duration::MAX) {
+        }
+        while let Some((since, collected)) = process.batcher.take_gone(&gone, Duration::MAX, GONE_BYTES_MAX) {
+            let held = process.hold(collected, since);
+            process.spool.lose_files(held);
+        }
         for close in process.batcher.take_ends() {
             let _ = process.spool.end(close);
         }
@@ -627,6 +632,32 @@ fn what_does_not_fit_is_declared_as_without_a_spool() {
 }
 
 #[test]
+fn what_a_full_spool_can_not_take_at_the_stop_is_declared() {
+    let mut machine = Machine::new();
+    machine.spool.bytes_max = Some(ByteSize::mib(1));
+    machine.line_is_up = false;
+    machine.start();
+    machine.append("a.log", 100_000);
+    machine.settle();
+    machine.remove("a.log");
+    machine.pass(Duration::from_secs(3));
+    machine.pass(Duration::from_secs(3));
+    machine.stop();
+    machine.start();
+    machine.deliver_all();
+    let lost: u64 = machine.receipts().iter().map(|(start, end, _)| end - start).sum();
+    let is_rotated = |(_, _, reason): &(u64, u64, ReceiptReason)| *reason == ReceiptReason::Rotated;
+    assert!(
+        lost > 0 && machine.receipts().iter().all(is_rotated),
+        "{:?}",
+        machine.receipts()
+    );
+    let stored = machine.stored.values().next().unwrap();
+    assert_eq!(stored.rows.len() as u64 * 48 + lost, 100_000 * 48);
+    assert_eq!(machine.ends(), [(StreamEndReason::Deleted, 100_000 * 48, false)]);
+}
+
+#[test]
 fn without_the_option_nothing_is_written_and_what_is_deleted_is_lost_with_the_process() {
     let mut machine = Machine::with(|config| config.spool_before_loss = false);
     machine.start();
@@ -710,8 +741,8 @@ fn a_stream_stays_open_while_the_spool_can_not_be_read() {
     machine.start();
     machine.append("b.log", 10);
     machine.pass(Duration::from_secs(10));
-    let troubles = machine.process().spool.status().troubles;
-    assert!(!troubles.is_empty(), "the fault is met");
+    let problems = machine.process().spool.status().problems;
+    assert!(!problems.is_empty(), "the fault is met");
     assert_eq!(machine.process().checkpoints.streams().len(), 2);
     machine.line_is_up = true;
     machine.settle();
