@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::adoption::stored_streams;
-use crate::api::{ApiContext, ApiError, ApiListener, ConnectionLimits, HealthSource};
+use crate::api::{ApiContext, ApiError, ApiListener, ConnectionLimits, HealthSource, Tails};
 use crate::certificate::Certificate;
 use crate::config::{Config, OnLogFull, Start};
 use crate::flow::{Hold, SinkCounts, SinkProgress};
@@ -220,6 +220,7 @@ impl Stages {
             time: Arc::clone(&self.time),
             query_timeout: self.config.store.query_timeout,
             query_rows_max: self.config.store.query_rows_max,
+            tails: Arc::new(Tails::new(self.store.arrivals(), self.config.api.tails_max)),
             connection_limits: ConnectionLimits {
                 connections_max: self.config.api.connections_max,
                 header_timeout: self.config.api.header_timeout,

@@ -177,7 +177,7 @@ codes! {
         "The message says what stands against it, and how to do it all the same.";
     API_BUSY = "E0509", "the API serves as many as it may",
         "Try again in a moment. If it lasts, close live tails and connections that nobody reads, or raise connections_max and tails_max in [api].";
-    OTHER_CURSOR = "E0510", "a page cursor belongs to another question",
+    OTHER_CURSOR = "E0510", "a page cursor is not of this question",
         "Ask for further pages with the very parameters of the first (only limit, format and fields may differ), or begin again without the cursor.";
     BAD_PATTERN = "E0511", "a regular expression cannot be used",
         "Correct it as the message says. The syntax is that of Rust's regex crate: no look-around and no back-references, so that no pattern takes long.";

@@ -141,6 +141,7 @@ macro_rules! described {
 
         impl $crate::api::described::Described for $name {
             fn schema(components: &mut $crate::api::described::Components) -> serde_json::Value {
+                #[allow(unused_imports, reason = "in this very file the macros are known by their place")]
                 use $crate::api::described::{Member, meta_doc, meta_name, meta_optional, object, words};
                 components.named(stringify!($name), |_components| {
                     object(&words(&[$(meta_doc!($($meta)*)),*]), vec![$(Member {

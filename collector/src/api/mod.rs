@@ -11,7 +11,7 @@
 //! | `problem.rs` | errors as problem documents (RFC 9457) with stable codes |
 //! | `guard.rs` | who may ask |
 //! | `server.rs`, `compress.rs` | connections and their limits; compressed answers |
-//! | `logs.rs`, `metrics.rs`, `latest.rs`, `machines.rs`, `sql.rs`, `schema.rs`, `ledger.rs`, `status.rs` | the requests |
+//! | `logs/`, `metrics.rs`, `latest.rs`, `machines.rs`, `sql.rs`, `schema.rs`, `ledger.rs`, `status.rs` | the requests |
 //! | `series.rs` | what questions about metrics share |
 
 mod compress;
@@ -44,6 +44,7 @@ use edgelogger_store::Store;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+pub use logs::Tails;
 pub use server::{ApiError, ApiListener, ConnectionLimits};
 
 use crate::health::HealthReport;
@@ -56,8 +57,8 @@ const REQUEST_BYTES_MAX: usize = 256 << 10;
 
 /// Everything that is answered.
 fn operations() -> Vec<Operation> {
-    vec![
-        logs::operation(),
+    let mut operations = logs::operations();
+    operations.extend([
         metrics::operation(),
         metrics::series_operation(),
         metrics::range_operation(),
@@ -73,7 +74,8 @@ fn operations() -> Vec<Operation> {
         status::live_operation(),
         status::ready_operation(),
         operation::openapi(),
-    ]
+    ]);
+    operations
 }
 
 /// Who knows how the collector is.
@@ -102,6 +104,8 @@ pub struct ApiContext {
     pub query_timeout: Duration,
     /// Rows of an answer.
     pub query_rows_max: usize,
+    /// Live tails.
+    pub tails: Arc<Tails>,
     /// What connections may take.
     pub connection_limits: ConnectionLimits,
 }
@@ -109,8 +113,14 @@ pub struct ApiContext {
 impl ApiListener {
     /// Serves until told to stop; requests that have begun are answered.
     pub async fn serve(self, context: Arc<ApiContext>, stop: CancellationToken) {
-        let limits = context.connection_limits;
-        self.serve_router(router(&context), limits, stop).await;
+        let (limits, tails) = (context.connection_limits, Arc::clone(&context.tails));
+        let stopped = stop.clone();
+        // A tail has no end of its own.
+        let closed = async move {
+            stopped.cancelled().await;
+            tails.close();
+        };
+        tokio::join!(self.serve_router(router(&context), limits, stop), closed);
     }
 }
 

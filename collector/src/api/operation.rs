@@ -29,6 +29,8 @@ pub struct Operation {
     about: &'static str,
     parameters: Parameters,
     in_path: Parameters,
+    in_header: Parameters,
+    required: &'static [&'static str],
     body: Option<Schema>,
     answers: Vec<Answer>,
     problems: &'static [u16],
@@ -123,6 +125,8 @@ impl Operation {
             about: "",
             parameters: &[],
             in_path: &[],
+            in_header: &[],
+            required: &[],
             body: None,
             answers: Vec::new(),
             problems: &[],
@@ -149,6 +153,20 @@ impl Operation {
     #[must_use]
     pub const fn in_path(mut self, parameters: Parameters) -> Self {
         self.in_path = parameters;
+        self
+    }
+
+    /// Headers that it minds. Described only: the handler checks them.
+    #[must_use]
+    pub const fn in_header(mut self, parameters: Parameters) -> Self {
+        self.in_header = parameters;
+        self
+    }
+
+    /// Parameters that may not be left out. Described only: the handler says what they are for.
+    #[must_use]
+    pub const fn required(mut self, names: &'static [&'static str]) -> Self {
+        self.required = names;
         self
     }
 
@@ -207,14 +225,22 @@ impl Operation {
             described["required"] = json!(true);
             described
         });
+        let in_query = self.parameters.iter().map(|parameter| {
+            let mut described = parameter.describe();
+            described["required"] = json!(self.required.contains(&parameter.name));
+            described
+        });
+        let in_header = self.in_header.iter().map(|parameter| {
+            let mut described = parameter.describe();
+            described["in"] = json!("header");
+            described
+        });
         let mut described = json!({
             "operationId": format!("{}_{}", self.method, named.replace(['/', '.', '{', '}', '-'], "_")),
             "tags": [self.tag],
             "summary": self.summary,
             "description": self.about,
-            "parameters": in_path
-                .chain(self.parameters.iter().map(|parameter| parameter.describe()))
-                .collect::<Vec<_>>(),
+            "parameters": in_path.chain(in_query).chain(in_header).collect::<Vec<_>>(),
             "responses": self.responses(components, needs_token),
         });
         if let Some(body) = self.body {

@@ -63,6 +63,8 @@ pub enum Kind {
         /// Most.
         max: usize,
     },
+    /// The address of a record: stream and position.
+    Address,
     /// `NAME.KEY=VALUE`, any number of them.
     Family,
 }
@@ -287,8 +289,22 @@ impl Parameter {
                 };
                 wrong(format!("is not {length} hexadecimal digits in lower case"))
             }
+            Kind::Address => {
+                if is_address(&value) {
+                    return Ok(Given::Text(value));
+                }
+                wrong("is no address: 32 hexadecimal digits, a colon and a position".to_owned())
+            }
             Kind::Family => wrong(format!("needs a key: {name}.KEY=VALUE")),
         }
+    }
+
+    /// Checks text that came in another way than in the URL.
+    ///
+    /// # Errors
+    /// As in a URL.
+    pub fn check_text(&self, text: &str) -> Result<(), Problem> {
+        self.check(text.to_owned(), 0).map(|_| ())
     }
 
     /// As OpenAPI describes it.
@@ -347,6 +363,7 @@ impl Parameter {
             Kind::Hex { min, max } => {
                 json!({ "type": "string", "pattern": format!("^[0-9a-f]{{{min},{max}}}$") })
             }
+            Kind::Address => json!({ "type": "string", "pattern": "^[0-9a-f]{32}:[0-9]{1,18}$" }),
             Kind::Family => json!({
                 "type": "object",
                 "propertyNames": { "pattern": format!("^{}\\..{{1,{KEY_CHARS_MAX}}}$", self.name) },
@@ -355,6 +372,16 @@ impl Parameter {
             }),
         }
     }
+}
+
+fn is_address(text: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    text.split_once(':').is_some_and(|(stream_id, position)| {
+        stream_id.len() == 32
+            && stream_id.bytes().all(is_hex)
+            && (1..=18).contains(&position.len())
+            && position.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn decoded(text: &str) -> Option<String> {

@@ -62,6 +62,15 @@ impl Problem {
         }
     }
 
+    /// Something that is asked for and is not there.
+    pub fn not_found_because(detail: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: error_code::NOT_FOUND,
+            detail: detail.into(),
+        }
+    }
+
     /// A request that is understood, and is not carried out as things are.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self {
@@ -177,7 +186,8 @@ impl From<QueryError> for Problem {
             QueryError::Memory { .. } => (StatusCode::UNPROCESSABLE_ENTITY, error_code::SQL_RESOURCE_LIMIT),
             QueryError::Time { .. } => (StatusCode::REQUEST_TIMEOUT, error_code::SQL_RESOURCE_LIMIT),
             QueryError::Invalid(_) => (StatusCode::BAD_REQUEST, error_code::QUERY_FAILED),
-            QueryError::BadCursor => (StatusCode::BAD_REQUEST, error_code::BAD_REQUEST),
+            QueryError::BadPattern(_) => (StatusCode::UNPROCESSABLE_ENTITY, error_code::BAD_PATTERN),
+            QueryError::BadCursor => (StatusCode::UNPROCESSABLE_ENTITY, error_code::OTHER_CURSOR),
             QueryError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, error_code::QUERY_FAILED),
         };
         let code = error.code().copied().unwrap_or(code);

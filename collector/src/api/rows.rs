@@ -10,16 +10,6 @@ use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value};
 
-/// One object for each row; what is null is left out.
-pub fn objects(batches: &[RecordBatch]) -> Result<Vec<Value>, ArrowError> {
-    let mut writer = WriterBuilder::new().build::<_, JsonArray>(Vec::new());
-    for batch in batches {
-        writer.write(batch)?;
-    }
-    writer.finish()?;
-    parse(&writer.into_inner())
-}
-
 /// One list for each row, in the order of the columns: two columns may have the same name.
 pub fn lists(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Value>, ArrowError> {
     let count = schema.fields().len();
@@ -43,6 +33,23 @@ pub fn lists(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Value>, 
             .collect()
     };
     Ok(rows.into_iter().map(list).collect())
+}
+
+/// A JSON list of one object for each row; what is null is left out.
+pub fn array(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = WriterBuilder::new().build::<_, JsonArray>(Vec::new());
+    writer.write(batch)?;
+    writer.finish()?;
+    let text = writer.into_inner();
+    Ok(if text.is_empty() { b"[]".to_vec() } else { text })
+}
+
+/// One JSON object a line; what is null is left out.
+pub fn object_lines(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = WriterBuilder::new().build::<_, LineDelimited>(Vec::new());
+    writer.write(batch)?;
+    writer.finish()?;
+    Ok(writer.into_inner())
 }
 
 /// One JSON object a line.
@@ -174,6 +181,8 @@ mod tests {
         assert!(lists(&Arc::new(Schema::empty()), &[]).unwrap().is_empty());
         let table = csv(&batch().schema(), &[batch()]).unwrap();
         assert_eq!(String::from_utf8(table).unwrap(), "n,n\r\n1,a\r\n,b\u{1b}\r\n");
-        assert!(objects(&[]).unwrap().is_empty() && lines(&[]).unwrap().is_empty());
+        assert!(lines(&[]).unwrap().is_empty());
+        assert_eq!(array(&batch().slice(0, 0)).unwrap(), b"[]");
+        assert_eq!(array(&batch().slice(1, 1)).unwrap(), br#"[{"n":"b\u001b"}]"#);
     }
 }

@@ -153,11 +153,15 @@ async fn tell(mut socket: TcpStream, limits: ConnectionLimits) -> io::Result<()>
         super::problem::PROBLEM_TYPE,
         body.len()
     );
+    // What is said before it was asked for is taken for an error.
+    let mut rest = [0; 1024];
+    if socket.read(&mut rest).await? == 0 {
+        return Ok(());
+    }
     socket.write_all(head.as_bytes()).await?;
     socket.write_all(body.as_bytes()).await?;
     socket.shutdown().await?;
     // Closing with unread bytes would send a reset, which can overtake the answer.
-    let mut rest = [0; 1024];
     while socket.read(&mut rest).await? > 0 {}
     Ok(())
 }

@@ -202,6 +202,9 @@ pub enum QueryError {
     /// Text, columns or types that make no query.
     #[error("{0}")]
     Invalid(String),
+    /// A regular expression that makes no sense, or would take too much.
+    #[error("the regular expression cannot be used: {0}")]
+    BadPattern(String),
     /// A page cursor that this store did not give.
     #[error(
         "the page cursor is not one that this store gave, or belongs to the other order; begin again without it"
@@ -219,6 +222,7 @@ impl QueryError {
         match self {
             Self::NotReadOnly(_) => Some(&error_code::SQL_NOT_READ_ONLY),
             Self::Memory { .. } | Self::Time { .. } => Some(&error_code::SQL_RESOURCE_LIMIT),
+            Self::BadPattern(_) => Some(&error_code::BAD_PATTERN),
             _ => None,
         }
     }

@@ -22,6 +22,7 @@
 //! | [`inspect`] | the files of a store that no process has open |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
 //! | [`snapshot`] | what one query sees |
+//! | [`arrivals`] | what is applied just now, for live tails |
 //! | [`query`] | SQL and log search over a snapshot |
 //!
 //! # Nothing twice, nothing lost
@@ -38,6 +39,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod applied;
+mod arrivals;
 mod compact;
 mod embedded;
 mod entry;
@@ -69,6 +71,7 @@ mod streams;
 mod tests;
 mod write_off;
 
+pub use arrivals::{Arrivals, Arrived};
 pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
@@ -76,7 +79,10 @@ pub use inspect::{FileListing, RowsQuery, StoreFiles};
 pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
-pub use query::{LogPage, LogQuery, Order, SqlLimits, SqlResult};
+pub use query::{
+    ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits, SqlResult,
+    VolumeCell, VolumeQuery,
+};
 pub use retention::{Retention, TableRetention};
 pub use schema::Table;
 pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};

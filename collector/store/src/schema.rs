@@ -63,6 +63,7 @@ pub(crate) mod column {
     pub const QUALITY: &str = "quality";
     pub const LABELS: &str = "labels";
     pub const AGENT_LABELS: &str = "agent_labels";
+    pub const ATTRIBUTES: &str = "attributes";
 }
 
 pub(crate) fn timestamp() -> DataType {
@@ -127,8 +128,8 @@ static LOGS: LazyLock<SchemaRef> = LazyLock::new(|| {
         required(column::BODY, DataType::Utf8View),
         // The exact bytes, where they are not UTF-8.
         optional("body_bytes", DataType::Binary),
-        required("attributes", map()),
-        required("labels", map()),
+        required(column::ATTRIBUTES, map()),
+        required(column::LABELS, map()),
         optional("trace_id", DataType::Utf8),
         optional("span_id", DataType::Utf8),
         required("flags", DataType::UInt8),

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::error::QueryError;
 use crate::latest::{LatestPage, MetricName};
 use crate::query::{
-    LogPage, LogQuery, RangeQuery, RangeResult, SqlLimits, SqlParameters, SqlQuery, SqlResult, TableInfo,
+    ContextQuery, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult, SqlLimits, SqlParameters,
+    SqlQuery, SqlResult, TableInfo, VolumeCell, VolumeQuery,
 };
 use crate::series::SeriesFilter;
 
@@ -42,6 +43,12 @@ pub trait Store: Send + Sync {
     fn tables(&self) -> Vec<TableInfo>;
     /// A page of log records.
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage>;
+    /// A log record and its neighbours in its stream; none where there is no such record.
+    fn context(&self, query: ContextQuery) -> Answer<'_, Option<LogContext>>;
+    /// How many log records there were, by time and severity. Ordered; what has none is left out.
+    fn volume(&self, query: VolumeQuery) -> Answer<'_, Vec<VolumeCell>>;
+    /// The most frequent shapes of log records. Reads every record that the query is about.
+    fn patterns(&self, query: LogQuery) -> Answer<'_, Patterns>;
     /// How the store is.
     fn status(&self) -> Answer<'_, StoreStatus>;
 }

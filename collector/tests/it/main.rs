@@ -8,6 +8,7 @@ mod faults;
 mod fleet;
 mod handshakes;
 mod ledger;
+mod logs;
 mod metrics;
 mod paused;
 mod queries;

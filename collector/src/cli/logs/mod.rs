@@ -105,7 +105,10 @@ impl LogsArguments {
         add(if self.regex { "re" } else { "q" }, &self.text);
         add("machine", &self.machine);
         add("source", &self.source);
-        add("severity", &self.severity);
+        add(
+            "severity",
+            &self.severity.as_ref().map(|word| word.to_ascii_lowercase()),
+        );
         add("from", &self.since);
         add("to", &self.until);
         if self.ignore_case {

@@ -34,11 +34,17 @@ impl EmbeddedStore {
                 self.latest.note(&rows.batch);
             }
         }
+        let watched = self.arrivals.is_watched();
+        let mut arrived = Vec::new();
         let mut visible = self.visible.lock();
         for (table, rows) in outcome.rows {
+            if watched && table == Table::Logs {
+                arrived.push((rows.batch.clone(), rows.bytes));
+            }
             visible.active.push(table, rows);
         }
         drop(visible);
+        self.arrivals.push(arrived);
         writer.streams.commit(outcome.changes);
         writer.duplicates += outcome.duplicate_count;
         self.published

@@ -42,6 +42,7 @@ use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::LogEntry;
 use parking_lot::Mutex;
 
+use crate::arrivals::Arrivals;
 use crate::entry::EntryTools;
 use crate::error::{QueryError, StoreError};
 use crate::flush::Frozen;
@@ -50,7 +51,8 @@ use crate::latest::{Latest, LatestPage, MetricName};
 use crate::log_gap::{LogGap, LogGapKind};
 use crate::options::StoreOptions;
 use crate::query::{
-    Engine, LiveTable, LogPage, LogQuery, RangeQuery, RangeResult, SqlQuery, SqlResult, TableInfo,
+    ContextQuery, Engine, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult,
+    SqlQuery, SqlResult, TableInfo, VolumeCell, VolumeQuery,
 };
 use crate::series::SeriesFilter;
 use crate::snapshot::{Snapshot, Visible};
@@ -106,6 +108,7 @@ pub struct EmbeddedStore {
     stopped: Option<Arc<StoreError>>,
     problems: Mutex<Problems>,
     engine: Engine,
+    arrivals: Arc<Arrivals>,
     latest: Arc<Latest>,
     _lock: DiskLock,
 }
@@ -257,6 +260,13 @@ impl EmbeddedStore {
     }
 }
 
+impl EmbeddedStore {
+    /// Log records as they are applied: they can be queried before they come here. For one watcher.
+    pub fn arrivals(&self) -> Arc<Arrivals> {
+        Arc::clone(&self.arrivals)
+    }
+}
+
 impl Store for EmbeddedStore {
     fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult> {
         Box::pin(self.answer(move |snapshot| self.engine.sql(snapshot, query.clone())))
@@ -282,6 +292,18 @@ impl Store for EmbeddedStore {
 
     fn tables(&self) -> Vec<TableInfo> {
         self.engine.tables()
+    }
+
+    fn context(&self, query: ContextQuery) -> Answer<'_, Option<LogContext>> {
+        Box::pin(self.engine.context(self.snapshot(), query))
+    }
+
+    fn volume(&self, query: VolumeQuery) -> Answer<'_, Vec<VolumeCell>> {
+        Box::pin(self.engine.volume(self.snapshot(), query))
+    }
+
+    fn patterns(&self, query: LogQuery) -> Answer<'_, Patterns> {
+        Box::pin(self.engine.patterns(self.snapshot(), query))
     }
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {

@@ -135,6 +135,7 @@ impl EmbeddedStore {
             stopped,
             problems: Mutex::new(problems),
             engine: Engine::start(&options)?,
+            arrivals: Arc::default(),
             latest: Arc::new(Latest::new(options.latest_series_max)),
             _lock: lock,
             options,

@@ -13,7 +13,10 @@ use super::describe::{self, TableInfo};
 use super::live_table::LiveTable;
 use super::range::{self, RangeQuery, RangeResult};
 use super::session::Template;
-use super::{LogPage, LogQuery, SqlQuery, SqlResult, fill, logs, sql};
+use super::{
+    ContextQuery, LogContext, LogPage, LogQuery, Patterns, SqlQuery, SqlResult, VolumeCell, VolumeQuery,
+    fill, logs, patterns, sql,
+};
 use crate::error::{QueryError, StoreError};
 use crate::latest::Latest;
 use crate::options::StoreOptions;
@@ -90,11 +93,41 @@ impl Engine {
         .await
     }
 
+    /// Finds a record and its neighbours; none where there is no such record.
+    pub async fn context(
+        &self,
+        snapshot: Snapshot,
+        query: ContextQuery,
+    ) -> Result<Option<LogContext>, QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(query.time_max, async move {
+            logs::context(&template, &snapshot, &query)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
+    }
+
     /// Reads the newest samples of a snapshot.
     pub async fn fill(&self, snapshot: Snapshot, latest: Arc<Latest>) -> Result<(), QueryError> {
         let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
         self.run(fill::TIME_MAX, async move {
             fill::run(&template, &snapshot, &latest)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
+    }
+
+    /// Counts records by time.
+    pub async fn volume(
+        &self,
+        snapshot: Snapshot,
+        query: VolumeQuery,
+    ) -> Result<Vec<VolumeCell>, QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(query.filter.time_max, async move {
+            logs::volume(&template, &snapshot, &query)
                 .await
                 .map_err(|error| error.into_query(memory_bytes))
         })
@@ -115,6 +148,17 @@ impl Engine {
     pub fn running(&self) -> usize {
         self.queries_max
             .saturating_sub(self.admission.available_permits())
+    }
+
+    /// Counts shapes of records.
+    pub async fn patterns(&self, snapshot: Snapshot, query: LogQuery) -> Result<Patterns, QueryError> {
+        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
+        self.run(query.time_max, async move {
+            patterns::run(&template, &snapshot, &query)
+                .await
+                .map_err(|error| error.into_query(memory_bytes))
+        })
+        .await
     }
 
     /// Runs on the query threads, within the time; stops there when the caller goes away.

@@ -6,7 +6,7 @@ use datafusion::prelude::{SessionContext, col};
 use futures_util::StreamExt;
 
 use super::engine::RunError;
-use super::logs::time;
+use super::filter::time;
 use super::range::Scan;
 use super::session::Template;
 use crate::latest::{COLUMNS, Latest};

@@ -1,36 +1,49 @@
-//! Pages of log records. Conditions are built as expressions, so text of a user is never SQL.
+//! Pages of log records, what stood around one of them, and how many there were.
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType, UInt8Type};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::ScalarValue;
+use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
-use datafusion::functions::string::expr_fn::contains;
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::prelude::{Expr, SessionContext, col, lit};
+use datafusion::prelude::{Expr, SessionContext, cast, col, lit};
 
 use super::cursor::Cursor;
 use super::engine::RunError;
+use super::filter::{conditions, time};
 use super::session::Template;
-use super::{LogPage, LogQuery, Order, PAGE_ROWS_MAX};
+use super::{
+    ContextQuery, LogContext, LogPage, LogQuery, Order, PAGE_ROWS_MAX, VOLUME_BUCKETS_MAX, VolumeCell,
+    VolumeQuery,
+};
 use crate::error::QueryError;
 use crate::manifest::FileEntry;
-use crate::schema::{TIMEZONE, Table, column};
+use crate::schema::{Table, column};
 use crate::snapshot::Snapshot;
 
-/// Length of a text to search for, in bytes.
-const PATTERN_BYTES_MAX: usize = 4096;
+/// The order of records, and what a cursor is made of.
+const KEYS: [&str; 3] = [column::TIME, column::STREAM_ID, column::POSITION];
 
 /// Finds one page.
 pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Result<LogPage, RunError> {
     let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
-    let conditions = conditions(query)?;
-    let rows = find(template, snapshot, conditions, query.order, limit + 1)
-        .await
-        .map_err(RunError::Running)?;
+    let mut conditions = conditions(query)?;
+    if let Some(cursor) = &query.cursor {
+        conditions.extend(behind(&Cursor::decode(cursor, query.order)?));
+    }
+    let search = Search {
+        template,
+        snapshot,
+        columns: query.columns.as_deref(),
+    };
+    let ascending = query.order == Order::OldestFirst;
+    let rows = search
+        .find(conditions, KEYS.map(|key| (key, ascending)), limit + 1)
+        .await?;
     let has_more = rows.num_rows() > limit;
     let rows = if has_more { rows.slice(0, limit) } else { rows };
     let next_cursor = if has_more {
@@ -56,101 +69,180 @@ fn incomplete(snapshot: &Snapshot, query: &LogQuery) -> Vec<String> {
     missing.map(|entry| entry.name.clone()).collect()
 }
 
-async fn find(
+/// Finds a record and its neighbours.
+pub async fn context(
     template: &Template,
     snapshot: &Snapshot,
-    conditions: Vec<Expr>,
-    order: Order,
-    limit: usize,
-) -> Result<RecordBatch, DataFusionError> {
-    let context = SessionContext::new_with_state(template.session(snapshot)?);
-    let mut frame = context.read_table(Arc::new(template.table(Table::Logs, snapshot)))?;
-    if let Some(condition) = conjunction(conditions) {
-        frame = frame.filter(condition)?;
+    query: &ContextQuery,
+) -> Result<Option<LogContext>, RunError> {
+    let search = Search {
+        template,
+        snapshot,
+        columns: query.columns.as_deref(),
+    };
+    let in_stream = || col(column::STREAM_ID).eq(lit(query.stream_id.clone()));
+    let at = |ascending| [(column::POSITION, ascending)];
+    let here = in_stream().and(col(column::POSITION).eq(lit(query.position)));
+    let record = search.find(vec![here], at(true), 1).await?;
+    if record.num_rows() == 0 {
+        return Ok(None);
     }
-    let ascending = order == Order::OldestFirst;
-    let keys = [column::TIME, column::STREAM_ID, column::POSITION];
-    let frame = frame
-        .sort(
-            keys.into_iter()
-                .map(|name| col(name).sort(ascending, false))
-                .collect(),
-        )?
-        .limit(0, Some(limit))?;
-    let batches = frame.collect().await?;
-    Ok(concat_batches(&Table::Logs.schema(), &batches)?)
+    // A stream belongs to one machine, and files say whose records they hold.
+    let machine = text_at(&record, column::MACHINE_ID, 0).unwrap_or_default();
+    let of_machine = || col(column::MACHINE_ID).eq(lit(machine.clone()));
+    let below = vec![
+        of_machine(),
+        in_stream(),
+        col(column::POSITION).lt(lit(query.position)),
+    ];
+    let above = vec![
+        of_machine(),
+        in_stream(),
+        col(column::POSITION).gt(lit(query.position)),
+    ];
+    let mut sides = Vec::new();
+    for (conditions, ascending, limit) in [(below, false, query.before), (above, true, query.after)] {
+        let limit = limit.min(PAGE_ROWS_MAX);
+        sides.push(if limit == 0 {
+            record.slice(0, 0)
+        } else {
+            search.find(conditions, at(ascending), limit).await?
+        });
+    }
+    let after = sides.pop().unwrap_or_else(|| record.slice(0, 0));
+    let before = reversed(&sides.pop().unwrap_or_else(|| record.slice(0, 0))).map_err(RunError::Running)?;
+    Ok(Some(LogContext {
+        before,
+        record,
+        after,
+    }))
+}
+
+fn reversed(rows: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+    let count = u32::try_from(rows.num_rows()).unwrap_or(u32::MAX);
+    let order = arrow::array::UInt32Array::from_iter_values((0..count).rev());
+    Ok(arrow::compute::take_record_batch(rows, &order)?)
+}
+
+/// Counts by bucket and severity.
+pub async fn volume(
+    template: &Template,
+    snapshot: &Snapshot,
+    query: &VolumeQuery,
+) -> Result<Vec<VolumeCell>, RunError> {
+    let filter = &query.filter;
+    let (Some(from), Some(to)) = (filter.from, filter.to) else {
+        return Err(QueryError::Invalid("a volume needs both ends of its range".to_owned()).into());
+    };
+    let width = query.bucket_ns.max(1);
+    let origin = from.div_euclid(width).saturating_mul(width);
+    let buckets = (i128::from(to) - i128::from(origin)) / i128::from(width);
+    if buckets > i128::try_from(VOLUME_BUCKETS_MAX).unwrap_or(i128::MAX) {
+        let reason = format!("{buckets} buckets, allowed are {VOLUME_BUCKETS_MAX}");
+        return Err(QueryError::Invalid(reason).into());
+    }
+    let search = Search {
+        template,
+        snapshot,
+        columns: None,
+    };
+    // Division goes towards zero, and there are times before 1970.
+    let at = || cast(col(column::TIME), DataType::Int64);
+    let offset = (at() % lit(width) + lit(width)) % lit(width);
+    let bucket = (at() - offset) / lit(width);
+    let frame = search
+        .frame(conditions(filter)?)
+        .and_then(|frame| {
+            frame.aggregate(
+                vec![bucket.alias("bucket"), col(column::SEVERITY)],
+                vec![count(lit(1)).alias("count")],
+            )
+        })
+        .map_err(RunError::Running)?;
+    let batches = frame.collect().await.map_err(RunError::Running)?;
+    let mut cells = Vec::new();
+    for batch in &batches {
+        let bucket = batch.column(0).as_primitive::<Int64Type>();
+        let severity = batch.column(1).as_primitive::<UInt8Type>();
+        let count = batch.column(2).as_primitive::<Int64Type>();
+        cells.extend((0..batch.num_rows()).map(|row| VolumeCell {
+            from: bucket.value(row).saturating_mul(width),
+            severity: severity.is_valid(row).then(|| severity.value(row)),
+            count: count.value(row).cast_unsigned(),
+        }));
+    }
+    cells.sort_unstable();
+    Ok(cells)
+}
+
+/// Where it is looked, and what is wanted of each record.
+pub struct Search<'a> {
+    pub template: &'a Template,
+    pub snapshot: &'a Snapshot,
+    pub columns: Option<&'a [&'static str]>,
+}
+
+impl Search<'_> {
+    /// The records that satisfy all conditions.
+    pub fn frame(&self, conditions: Vec<Expr>) -> Result<DataFrame, DataFusionError> {
+        let context = SessionContext::new_with_state(self.template.session(self.snapshot)?);
+        let frame = context.read_table(Arc::new(self.template.table(Table::Logs, self.snapshot)))?;
+        match conjunction(conditions) {
+            Some(condition) => frame.filter(condition),
+            None => Ok(frame),
+        }
+    }
+
+    async fn find<const N: usize>(
+        &self,
+        conditions: Vec<Expr>,
+        order: [(&'static str, bool); N],
+        limit: usize,
+    ) -> Result<RecordBatch, RunError> {
+        let found = async {
+            let order = order.map(|(key, ascending)| col(key).sort(ascending, false));
+            let frame = self
+                .frame(conditions)?
+                .sort(order.to_vec())?
+                .limit(0, Some(limit))?;
+            let schema = Table::Logs.schema();
+            let Some(columns) = self.columns else {
+                return Ok(concat_batches(&schema, &frame.collect().await?)?);
+            };
+            // The keys, whatever is wanted: pages and neighbours are found by them.
+            let is_wanted =
+                |name: &str| KEYS.contains(&name) || name == column::MACHINE_ID || columns.contains(&name);
+            let names: Vec<&str> = schema
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+                .filter(|name| is_wanted(name))
+                .collect();
+            let indices = names.iter().map(|name| schema.index_of(name));
+            let chosen = schema.project(&indices.collect::<Result<Vec<_>, _>>()?)?;
+            let batches = frame.select_columns(&names)?.collect().await?;
+            Ok(concat_batches(&Arc::new(chosen), &batches)?)
+        };
+        found.await.map_err(RunError::Running)
+    }
+}
+
+fn text_at(rows: &RecordBatch, name: &str, row: usize) -> Option<String> {
+    let column = rows.column_by_name(name)?.as_any_dictionary_opt()?;
+    let key = *column.normalized_keys().get(row)?;
+    Some(column.values().as_string::<i32>().value(key).to_owned())
 }
 
 fn last_row(rows: &RecordBatch, order: Order) -> Option<Cursor> {
     let last = rows.num_rows().checked_sub(1)?;
-    let stream = rows[column::STREAM_ID].as_any_dictionary_opt()?;
-    let key = stream.normalized_keys()[last];
     Some(Cursor {
         order,
         time: rows[column::TIME]
             .as_primitive::<TimestampNanosecondType>()
             .value(last),
-        stream_id: stream.values().as_string::<i32>().value(key).to_owned(),
+        stream_id: text_at(rows, column::STREAM_ID, last)?,
         position: rows[column::POSITION].as_primitive::<Int64Type>().value(last),
     })
-}
-
-fn conditions(query: &LogQuery) -> Result<Vec<Expr>, QueryError> {
-    let mut all = Vec::new();
-    all.extend(query.from.map(|from| col(column::TIME).gt_eq(time(from))));
-    all.extend(query.to.map(|to| col(column::TIME).lt(time(to))));
-    if let Some(machine) = &query.machine {
-        all.push(matching(column::MACHINE_ID, machine)?);
-    }
-    if let Some(source) = &query.source {
-        all.push(matching(column::SOURCE, source)?);
-    }
-    all.extend(
-        query
-            .severity_min
-            .map(|least| col(column::SEVERITY).gt_eq(lit(least))),
-    );
-    if let Some(text) = query.substring.as_deref().filter(|text| !text.is_empty()) {
-        check_len("the text to search for", text)?;
-        all.push(if query.case_insensitive {
-            col(column::BODY).ilike(lit(format!("%{}%", escaped(text))))
-        } else {
-            contains(col(column::BODY), lit(text))
-        });
-    }
-    if let Some(cursor) = &query.cursor {
-        all.extend(behind(&Cursor::decode(cursor, query.order)?));
-    }
-    Ok(all)
-}
-
-pub(super) fn time(ns: i64) -> Expr {
-    lit(ScalarValue::TimestampNanosecond(Some(ns), Some(TIMEZONE.into())))
-}
-
-/// Exactly this, or a pattern of `*` and `?`.
-pub(super) fn matching(name: &str, pattern: &str) -> Result<Expr, QueryError> {
-    check_len("a pattern", pattern)?;
-    if !pattern.contains(['*', '?']) {
-        return Ok(col(name).eq(lit(pattern)));
-    }
-    let like = escaped(pattern).replace('*', "%").replace('?', "_");
-    Ok(col(name).like(lit(like)))
-}
-
-fn check_len(what: &str, text: &str) -> Result<(), QueryError> {
-    if text.len() <= PATTERN_BYTES_MAX {
-        return Ok(());
-    }
-    Err(QueryError::Invalid(format!(
-        "{what} has {} bytes, allowed are {PATTERN_BYTES_MAX}",
-        text.len()
-    )))
-}
-
-/// Text in which LIKE finds nothing special.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
 /// What lies behind a cursor. The first condition follows from the second; it is there because files are pruned by it.

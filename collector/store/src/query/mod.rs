@@ -12,9 +12,11 @@
 //! | `sql.rs` | SQL text to rows, within limits |
 //! | `weight.rs` | rows made large out of nothing are refused |
 //! | `yielding.rs` | queries that can be stopped |
-//! | `logs.rs`, `cursor.rs` | pages of log records |
 //! | `range.rs`, `buckets.rs`, `rate.rs` | a metric over time |
 //! | `fill.rs` | the newest samples, when the store opens |
+//! | `logs.rs`, `cursor.rs` | pages of log records, their neighbours and numbers |
+//! | `filter.rs` | which records a search is about |
+//! | `patterns.rs` | the most frequent shapes of records |
 //!
 //! # What a query cannot do
 //! Change anything, read a file or a URL (there is no file system and no catalog behind the session), set an option,
@@ -25,9 +27,11 @@ mod cursor;
 mod describe;
 mod engine;
 mod fill;
+mod filter;
 mod guard;
 mod live_table;
 mod logs;
+mod patterns;
 mod prune;
 mod range;
 mod rate;
@@ -45,6 +49,7 @@ use arrow::record_batch::RecordBatch;
 
 pub use describe::{ColumnInfo, TableInfo};
 pub(crate) use engine::Engine;
+pub use filter::LogMatcher;
 pub use live_table::{DESCRIPTION, LiveRows, LiveTable};
 pub use range::{
     Aggregate, GroupKey, POINTS_MAX, POINTS_TOTAL_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX,
@@ -53,6 +58,8 @@ pub use range::{
 
 /// Records on a page of log search, at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Buckets of a volume, at most.
+pub const VOLUME_BUCKETS_MAX: usize = 2_000;
 /// Length of an SQL text in bytes.
 pub const SQL_BYTES_MAX: usize = 64 << 10;
 
@@ -153,6 +160,8 @@ pub struct LogQuery {
     pub from: Option<i64>,
     /// Before this `time`, ns.
     pub to: Option<i64>,
+    /// First `received_time`, ns.
+    pub received_from: Option<i64>,
     /// Machine; `*` stands for any text, `?` for one character.
     pub machine: Option<String>,
     /// Source, likewise.
@@ -161,8 +170,16 @@ pub struct LogQuery {
     pub severity_min: Option<u8>,
     /// Text in the body.
     pub substring: Option<String>,
-    /// For `substring`.
+    /// A regular expression that matches somewhere in the body (syntax of the crate `regex`).
+    pub regex: Option<String>,
+    /// For `substring` and `regex`.
     pub case_insensitive: bool,
+    /// Attributes with exactly these values.
+    pub attributes: Vec<(String, String)>,
+    /// Labels of the agent with exactly these values.
+    pub labels: Vec<(String, String)>,
+    /// Columns that are wanted; none: all. Those that the order is made of, and the machine, come anyway.
+    pub columns: Option<Vec<&'static str>>,
     /// Records on the page; at most [`PAGE_ROWS_MAX`].
     pub limit: usize,
     /// Where the page before ended, from [`LogPage::next_cursor`].
@@ -178,11 +195,16 @@ impl Default for LogQuery {
         Self {
             from: None,
             to: None,
+            received_from: None,
             machine: None,
             source: None,
             severity_min: None,
             substring: None,
+            regex: None,
             case_insensitive: false,
+            attributes: Vec::new(),
+            labels: Vec::new(),
+            columns: None,
             limit: 100,
             cursor: None,
             order: Order::default(),
@@ -201,4 +223,76 @@ pub struct LogPage {
     pub next_cursor: Option<String>,
     /// Files of the store that can't be used and may hold records that were asked for.
     pub incomplete: Vec<String>,
+}
+
+/// A question for the neighbours of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextQuery {
+    /// 32 hexadecimal digits.
+    pub stream_id: String,
+    /// Of the record itself.
+    pub position: i64,
+    /// Records of its stream before it; at most [`PAGE_ROWS_MAX`].
+    pub before: usize,
+    /// Records behind it, likewise.
+    pub after: usize,
+    /// As in [`LogQuery`].
+    pub columns: Option<Vec<&'static str>>,
+    /// From the call to the answer.
+    pub time_max: Duration,
+}
+
+/// A record and its neighbours, in the order of positions.
+#[derive(Debug, Clone)]
+pub struct LogContext {
+    /// Those before it.
+    pub before: RecordBatch,
+    /// Itself.
+    pub record: RecordBatch,
+    /// Those behind it.
+    pub after: RecordBatch,
+}
+
+/// A question for the number of records by time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeQuery {
+    /// Which records; `from` and `to` are needed, order, limit, cursor and columns say nothing.
+    pub filter: LogQuery,
+    /// Width of a bucket, ns. Buckets begin at multiples of it; at most [`VOLUME_BUCKETS_MAX`] may lie in the range.
+    pub bucket_ns: i64,
+}
+
+/// Records of one severity in one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VolumeCell {
+    /// Where the bucket begins, ns.
+    pub from: i64,
+    /// As of OpenTelemetry; none where nobody knows.
+    pub severity: Option<u8>,
+    /// How many.
+    pub count: u64,
+}
+
+/// A shape of records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// A body with `<num>`, `<hex>`, `<id>` and `<str>` for what varies.
+    pub shape: String,
+    /// Records of this shape.
+    pub count: u64,
+    /// The body of one of them, cut to its first 512 bytes.
+    pub example: String,
+}
+
+/// The most frequent shapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patterns {
+    /// Most frequent first, at most [`LogQuery::limit`].
+    pub patterns: Vec<Pattern>,
+    /// Records that were looked at.
+    pub records: u64,
+    /// Shapes found.
+    pub shapes: u64,
+    /// Records of rare shapes that were given up to bound the memory; counts may be too low by as much.
+    pub given_up: u64,
 }

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 
 use super::buckets::{Buckets, Grid};
 use super::engine::RunError;
-use super::logs::{matching, time};
+use super::filter::{matching, time};
 use super::rate::{Sample, rates};
 use super::session::Template;
 use crate::error::QueryError;

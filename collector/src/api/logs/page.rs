@@ -1,0 +1,251 @@
+//! `GET /api/v1/logs`: a page of records as JSON; as lines or CSV a stream of any length, which is asked of the store page
+//! by page as its reader takes it, so that it needs no more memory than one page.
+
+use std::io;
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use edgelogger_store::query::PAGE_ROWS_MAX;
+use edgelogger_store::{LogPage, LogQuery, Order};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::cursor::{self, CURSOR};
+use super::filter::{
+    ATTR, FIELDS, FROM, I, LABEL, LogRow, MACHINE, Q, RE, SEVERITY, SOURCE, TO, column_of, filter,
+};
+use super::{incomplete, sql_failed};
+use crate::api::described::{Components, Described, Member, object};
+use crate::api::format::{FORMAT, Format, JSON_TYPE};
+use crate::api::operation::{Answer, Operation, ROWS_PROBLEMS};
+use crate::api::parameters::{Asked, Kind, Parameter};
+use crate::api::problem::Problem;
+use crate::api::{ApiContext, rows};
+
+/// Records where nothing is said.
+const LIMIT_DEFAULT: u64 = 100;
+/// Records of a stream of lines or CSV.
+const STREAM_ROWS_MAX: u64 = 1_000_000;
+/// Records that such a stream holds in memory.
+const STREAM_PAGE_ROWS: usize = 5_000;
+
+static LIMIT: Parameter = Parameter {
+    name: "limit",
+    about: "Records in the answer; as JSON up to 10,000",
+    kind: Kind::Integer {
+        min: 1,
+        max: STREAM_ROWS_MAX,
+        default: Some(LIMIT_DEFAULT),
+    },
+};
+static ORDER: Parameter = Parameter {
+    name: "order",
+    about: "By time: `desc` newest first, `asc` oldest first",
+    kind: Kind::Choice {
+        words: &["desc", "asc"],
+        default: Some("desc"),
+    },
+};
+static PARAMETERS: &[&Parameter] = &[
+    &FROM, &TO, &MACHINE, &SOURCE, &SEVERITY, &Q, &RE, &I, &ATTR, &LABEL, &FIELDS, &ORDER, &LIMIT, &CURSOR,
+    &FORMAT,
+];
+
+/// A page as it is sent.
+struct LogAnswer;
+
+impl Described for LogAnswer {
+    fn schema(components: &mut Components) -> Value {
+        components.named("LogAnswer", |components| {
+            let member = |name, about: &str, schema| Member {
+                name,
+                about: about.to_owned(),
+                is_optional: false,
+                schema,
+            };
+            let cursor = Option::<String>::schema(components);
+            let rows = json!({ "type": "array", "items": LogRow::schema(components) });
+            let mut members = vec![
+                member("rows", "The records.", rows),
+                member(
+                    "next_cursor",
+                    "Where the next page begins; null when this was the last.",
+                    cursor,
+                ),
+            ];
+            members.push(Member {
+                name: "incomplete",
+                about: "Files of the store that can't be used and may hold records that were asked for."
+                    .to_owned(),
+                is_optional: true,
+                schema: Vec::<String>::schema(components),
+            });
+            object("A page of records.", members)
+        })
+    }
+}
+
+/// `GET /api/v1/logs`.
+pub fn operation() -> Operation {
+    Operation::get("/api/v1/logs", logs)
+        .about(
+            "logs",
+            "Log records",
+            "In the order of (time, stream, position), page by page. A sequence of pages repeats and skips nothing that \
+             was there when it began. As lines (NDJSON) or CSV up to 1,000,000 records in one answer; when something \
+             goes wrong in the middle of such an answer, the connection is cut.",
+        )
+        .parameters(PARAMETERS)
+        .answers([
+            Answer::json::<LogAnswer>("The records."),
+            Answer::lines("One record a line."),
+            Answer::csv("A table with a line of names; maps are JSON."),
+        ])
+        .problems(ROWS_PROBLEMS)
+}
+
+async fn logs(
+    State(context): State<Arc<ApiContext>>,
+    Extension(asked): Extension<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let format = Format::choose(&asked, &headers)?;
+    let limit = asked.count(&LIMIT);
+    let mut query = LogQuery {
+        time_max: context.query_timeout,
+        order: match asked.word(&ORDER) {
+            Some("asc") => Order::OldestFirst,
+            _ => Order::NewestFirst,
+        },
+        ..filter(&asked)?
+    };
+    if let Some(text) = asked.text(&CURSOR) {
+        cursor::resume(&mut query, text)?;
+    }
+    let fields = asked.words(&FIELDS).map(<[_]>::to_vec);
+    if format == Format::Json {
+        return page(&context, query, limit, fields.as_deref()).await;
+    }
+    query.limit = limit.min(STREAM_PAGE_ROWS);
+    // The first page before the head of the answer, so that what is wrong has its status.
+    let first = context.store.logs(query.clone()).await?;
+    let missing = incomplete(&first.incomplete);
+    let pages = Pages {
+        context,
+        query,
+        left: limit,
+        format,
+        fields,
+        is_first: true,
+        page: Some(first),
+    };
+    let body = Body::from_stream(stream::unfold(pages, Pages::next));
+    Ok((missing, [(header::CONTENT_TYPE, format.media_type())], body).into_response())
+}
+
+async fn page(
+    context: &ApiContext,
+    query: LogQuery,
+    limit: usize,
+    fields: Option<&[&'static str]>,
+) -> Result<Response, Problem> {
+    if limit > PAGE_ROWS_MAX {
+        return Err(Problem::unprocessable(format!(
+            "`limit` is {limit}, as JSON allowed are {PAGE_ROWS_MAX}; follow `next_cursor`, or ask for format=ndjson"
+        )));
+    }
+    let query = LogQuery { limit, ..query };
+    let page = context.store.logs(query.clone()).await?;
+    let rows = chosen(&page.rows, fields).and_then(|rows| rows::array(&rows));
+    let mut text = b"{\"rows\":".to_vec();
+    text.extend(rows.map_err(sql_failed)?);
+    text.extend(b",\"next_cursor\":");
+    let next = page.next_cursor.map(|next| cursor::encode(&query, &next));
+    text.extend(Value::from(next).to_string().into_bytes());
+    if !page.incomplete.is_empty() {
+        text.extend(b",\"incomplete\":");
+        text.extend(Value::from(page.incomplete.clone()).to_string().into_bytes());
+    }
+    text.push(b'}');
+    Ok((
+        incomplete(&page.incomplete),
+        [(header::CONTENT_TYPE, JSON_TYPE)],
+        text,
+    )
+        .into_response())
+}
+
+/// The fields that were chosen, in their order and by their names.
+pub fn chosen(rows: &RecordBatch, fields: Option<&[&'static str]>) -> Result<RecordBatch, ArrowError> {
+    let Some(fields) = fields else {
+        return Ok(rows.clone());
+    };
+    let schema = rows.schema();
+    let (mut named, mut columns) = (Vec::new(), Vec::new());
+    for field in fields {
+        let index = schema.index_of(column_of(field))?;
+        named.push(schema.field(index).clone().with_name(*field));
+        columns.push(Arc::clone(rows.column(index)));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(named)), columns)
+}
+
+/// A stream of pages.
+struct Pages {
+    context: Arc<ApiContext>,
+    query: LogQuery,
+    /// Records that may still come.
+    left: usize,
+    format: Format,
+    fields: Option<Vec<&'static str>>,
+    is_first: bool,
+    /// The next one, where it is here already.
+    page: Option<LogPage>,
+}
+
+impl Pages {
+    async fn next(mut self) -> Option<(io::Result<Bytes>, Self)> {
+        if self.left == 0 {
+            return None;
+        }
+        let page = match self.page.take() {
+            Some(page) => Ok(page),
+            None => {
+                self.query.limit = self.left.min(STREAM_PAGE_ROWS);
+                self.context.store.logs(self.query.clone()).await
+            }
+        };
+        let piece = page
+            .map_err(io::Error::other)
+            .and_then(|page| self.piece(&page).map_err(io::Error::other));
+        if let Err(error) = &piece {
+            tracing::warn!("an answer was cut off: {error}");
+            self.left = 0;
+        }
+        Some((piece, self))
+    }
+
+    fn piece(&mut self, page: &LogPage) -> Result<Bytes, ArrowError> {
+        let rows = chosen(&page.rows, self.fields.as_deref())?;
+        self.left -= rows.num_rows().min(self.left);
+        self.query.cursor.clone_from(&page.next_cursor);
+        if page.next_cursor.is_none() {
+            self.left = 0;
+        }
+        let is_first = std::mem::take(&mut self.is_first);
+        let text = match self.format {
+            Format::Csv if is_first => rows::csv(&rows.schema(), std::slice::from_ref(&rows)),
+            Format::Csv => rows::csv_lines(&rows),
+            Format::Json | Format::Lines => rows::object_lines(&rows),
+        };
+        text.map(Bytes::from)
+    }
+}
