@@ -12,4 +12,5 @@ mod logs;
 mod metrics;
 mod paused;
 mod queries;
+mod reference;
 mod sessions;
