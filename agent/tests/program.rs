@@ -116,7 +116,7 @@ fn it_runs_answers_refuses_a_second_one_and_stops_at_sigterm() {
     let (code, screen) = output(&["status", "--config", &config]);
     assert_eq!(code, Some(4), "{screen}");
     assert!(
-        screen.starts_with("DEGRADED") && screen.contains("E0223") && screen.contains("*"),
+        screen.starts_with("DEGRADED") && screen.contains("E0213") && screen.contains("NOT CONNECTED"),
         "{screen}"
     );
     let (code, message) = output(&["run", "--config", &config]);

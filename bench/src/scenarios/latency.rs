@@ -151,7 +151,7 @@ fn measure(dir: &Path, collector: &Collector) -> Outcome<Vec<Duration>> {
         format!("wss://localhost:{}", collector.ingest_port),
         collector.ca(),
     );
-    config.token_file = Some(collector.token("bench", &dir)?);
+    config.token_file = Some(collector.token("bench", dir)?);
     let (transport, _status, _limits) = Transport::new(Parts {
         config,
         identity: Identity {

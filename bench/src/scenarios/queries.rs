@@ -146,7 +146,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
             .collect::<Vec<_>>(),
     )?;
     for ((question, (seconds, answer)), peer) in questions.iter().zip(took).zip(peers) {
-        compare(bench, question, seconds, answer, &peer)?;
+        compare(bench, question, seconds, answer.as_ref(), &peer)?;
     }
     fs::remove_dir_all(&dir)?;
     Ok(())
@@ -156,10 +156,10 @@ fn compare(
     bench: &mut Bench,
     question: &Question,
     seconds: f64,
-    answer: Option<String>,
+    answer: Option<&String>,
     peer: &PeerAnswer,
 ) -> Outcome<()> {
-    if answer.is_some() && answer != peer.first {
+    if answer.is_some() && answer != peer.first.as_ref() {
         return Err(format!("{}: {answer:?}, and DuckDB says {:?}", question.name, peer.first).into());
     }
     let name = format!("10,000,000 lines: {}", question.name);

@@ -297,7 +297,7 @@ impl<T> Get<T> {
         Ok(match self {
             Self::Text(get) => Arc::new(rows.iter().map(get).collect::<StringArray>()),
             Self::Time(get) => {
-                let time = |row| get(row).and_then(|text| nanoseconds(text));
+                let time = |row| get(row).and_then(nanoseconds);
                 let times: TimestampNanosecondArray = rows.iter().map(time).collect();
                 Arc::new(times.with_timezone("UTC"))
             }

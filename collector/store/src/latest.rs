@@ -145,10 +145,10 @@ impl Latest {
     /// The names of the series that match, in order, and whether they are all.
     pub fn names(&self, filter: &SeriesFilter, since_ns: i64) -> (Vec<MetricName>, bool) {
         let state = self.state.lock();
-        let mut names: BTreeMap<(String, &str, &str), (usize, HashSet<String>, i64)> = BTreeMap::new();
+        let mut names: BTreeMap<_, (usize, HashSet<String>, i64)> = BTreeMap::new();
         for (series, entry) in state.matching(filter, since_ns) {
             let of_name = names
-                .entry((series.name, &entry.unit, entry.kind))
+                .entry((series.name, &*entry.unit, entry.kind))
                 .or_insert_with(|| (0, HashSet::new(), i64::MIN));
             of_name.0 += 1;
             of_name.1.insert(series.machine);

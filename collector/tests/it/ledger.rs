@@ -268,7 +268,7 @@ async fn what_can_not_be_closed_is_said() {
     let url = format!("http://{}/api/v1/ledger/close", fixture.collector.api_addr);
     let form = client().post(url).header("content-type", "text/plain");
     let (status, _) = answer(form.body(json!({"machine": AGENT, "reason": "gone"}).to_string())).await;
-    assert_eq!(status, 400);
+    assert_eq!(status, 415);
     let stream = until(&fixture, "", Value::is_object).await;
     assert_eq!(stream["end"], Value::Null);
 }

@@ -112,6 +112,8 @@ impl Template {
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let mut state = self.state.clone();
         state.register_catalog_list(Arc::new(catalogs));
+        // What `now()` says.
+        state.mark_start_execution();
         Ok(state)
     }
 

@@ -1,5 +1,8 @@
 //! What is kept no longer goes, and is known as expired: in the ledger, through crashes, and never stored again.
 
+// One range is what is meant.
+#![allow(clippy::single_range_in_vec_init)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -154,7 +154,7 @@ fn series_are_chosen_by_machine_source_and_labels_and_grouped_by_them() {
         q.group_by = Some(vec![
             GroupKey::Label("sensor".into()),
             GroupKey::Label("site".into()),
-        ])
+        ]);
     });
     assert_eq!(by_label.len(), 2);
     assert_eq!(
