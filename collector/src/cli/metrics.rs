@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use textplots::{Chart, Plot, Shape};
 
 use super::client::{ApiClient, ClientArguments};
 use super::{CliError, runtime, table};
@@ -14,8 +13,8 @@ use crate::text::harmless;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Characters of a line of bars.
 const SPARK_POINTS: usize = 60;
-/// Dots of a plot: two for each character across, four down.
-const PLOT_DOTS: (u32, u32) = (160, 60);
+/// Characters of a plot, across and down.
+const PLOT_SIZE: (usize, usize) = (100, 12);
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -154,24 +153,29 @@ fn extent(values: &[Option<f64>]) -> Option<(f64, f64, f64)> {
     Some((known().fold(last, f64::min), known().fold(last, f64::max), last))
 }
 
+/// At most `width` values: the means of neighbours.
+fn means(values: &[Option<f64>], width: usize) -> Vec<Option<f64>> {
+    let width = width.min(values.len()).max(1);
+    let mean = |at: usize| {
+        let part = &values[at * values.len() / width..(at + 1) * values.len() / width];
+        let known: Vec<f64> = part.iter().flatten().copied().collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    };
+    (0..width).map(mean).collect()
+}
+
 /// Bars between the least and the greatest value; a gap is a blank.
 fn spark(values: &[Option<f64>], width: usize) -> String {
     let Some((least, greatest, _)) = extent(values) else {
         return String::new();
     };
-    let width = width.min(values.len()).max(1);
-    let bar = |at: usize| {
-        let part = &values[at * values.len() / width..(at + 1) * values.len() / width];
-        let known: Vec<f64> = part.iter().flatten().copied().collect();
-        if known.is_empty() {
-            return ' ';
-        }
-        let value = known.iter().sum::<f64>() / known.len() as f64;
+    let bar = |value: Option<f64>| {
+        let Some(value) = value else { return ' ' };
         let height = (value - least) / (greatest - least).max(f64::MIN_POSITIVE) * 7.0;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 7")]
         BARS[(height.round() as usize).min(7)]
     };
-    (0..width).map(bar).collect()
+    means(values, width).into_iter().map(bar).collect()
 }
 
 fn sparks(answer: &Value) -> String {
@@ -226,31 +230,51 @@ fn points(answer: &Value) -> String {
 }
 
 fn plots(answer: &Value) -> String {
-    let times: Vec<f64> = list(&answer["times_ms"])
-        .iter()
-        .filter_map(|ms| Some(ms.as_f64()? / 1e3))
-        .collect();
-    let (Some(first), Some(end)) = (times.first(), times.last()) else {
+    let times = list(&answer["times_ms"]);
+    let time = |ms: Option<&Value>| {
+        let time = jiff::Timestamp::from_millisecond(ms?.as_i64()?).ok()?;
+        Some(time.to_string())
+    };
+    let (Some(first), Some(last)) = (time(times.first()), time(times.last())) else {
         return "no samples\n".to_owned();
     };
     let unit = answer["unit"].as_str().unwrap_or_default();
     let mut text = String::new();
     for line in list(&answer["series"]) {
-        // Of a chart the left end is 0, so that its numbers are seconds and stay exact.
-        #[expect(clippy::cast_possible_truncation, reason = "a plot has some hundred dots")]
-        let dots: Vec<(f32, f32)> = times
-            .iter()
-            .zip(values(line))
-            .filter_map(|(time, value)| Some(((time - first) as f32, value? as f32)))
-            .collect();
-        #[expect(clippy::cast_possible_truncation, reason = "a plot has some hundred dots")]
-        let width = ((end - first) as f32).max(1.0);
-        let shape = Shape::Lines(&dots);
-        let mut chart = Chart::new(PLOT_DOTS.0, PLOT_DOTS.1, 0.0, width);
-        let chart = chart.lineplot(&shape);
-        chart.axis();
-        chart.figures();
-        text.push_str(&format!("{} [{}]\n{chart}\n", title(line), harmless(unit)));
+        text.push_str(&format!("{} [{}]\n", title(line), harmless(unit)));
+        text.push_str(&plot(&values(line)));
+        text.push_str(&format!("{:>12}   {first} to {last}\n\n", ""));
+    }
+    text
+}
+
+/// Columns of bars over a scale that begins at the least value; a gap is a blank column.
+fn plot(values: &[Option<f64>]) -> String {
+    let Some((least, greatest, _)) = extent(values) else {
+        return String::new();
+    };
+    let (width, height) = PLOT_SIZE;
+    let columns = means(values, width);
+    let mut text = String::new();
+    for row in (0..height).rev() {
+        let scale = match row {
+            0 => number(least),
+            _ if row == height - 1 => number(greatest),
+            _ => String::new(),
+        };
+        let bar = |value: &Option<f64>| {
+            let Some(value) = value else { return ' ' };
+            // In eighths of a row; the least value still shows.
+            let part = (value - least) / (greatest - least).max(f64::MIN_POSITIVE);
+            let eighths = (part * (height * 8) as f64).max(1.0) - (row * 8) as f64;
+            match eighths {
+                none if none <= 0.0 => ' ',
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 7")]
+                some => BARS[(some.ceil() as usize).clamp(1, 8) - 1],
+            }
+        };
+        let bars: String = columns.iter().map(bar).collect();
+        text.push_str(&format!("{scale:>12} \u{2502} {}\n", bars.trim_end()));
     }
     text
 }
