@@ -103,13 +103,15 @@ const STREAMS_QUERY: &str = "SELECT * FROM streams";
 
 pub(super) fn streams(arguments: &StreamsArguments) -> Result<ExitCode, CliError> {
     let client = ApiClient::new(&arguments.client)?;
-    // As LIKE understands it; a quote in it is doubled.
-    let condition = arguments.machine.as_ref().map_or_else(String::new, |name| {
-        let pattern = name.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        let pattern = pattern.replace('*', "%").replace('?', "_").replace('\'', "''");
-        format!(" WHERE machine_id LIKE '{pattern}'")
-    });
-    let body = json!({ "query": format!("{STREAMS_QUERY}{condition}") });
+    let body = match &arguments.machine {
+        None => json!({ "query": STREAMS_QUERY }),
+        Some(name) => {
+            // As LIKE understands it.
+            let pattern = name.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let pattern = pattern.replace('*', "%").replace('?', "_");
+            json!({ "query": format!("{STREAMS_QUERY} WHERE machine_id LIKE $1"), "params": [pattern] })
+        }
+    };
     let answer = runtime()?.block_on(client.post("/api/v1/sql", &body))?;
     super::sql::show_answer(&answer, arguments.json)
 }
