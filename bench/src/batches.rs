@@ -17,12 +17,19 @@ const BLOCKS: usize = 4;
 /// 2026-03-02T00:00:00Z.
 const OBSERVED_NS: i64 = 1_772_409_600_000_000_000;
 
-/// Batches of 1 MiB that hold all of `text`, one stream.
+/// Batches of 1 MiB that hold all of `text`, one stream: [`STREAM`].
 ///
 /// # Errors
 /// When a block can't be written or compressed.
 pub fn batches_of(text: &[u8], setting: CodecSetting) -> Outcome<Vec<v1::Batch>> {
-    let stream = StreamId::from_bytes(STREAM);
+    batches_of_stream(StreamId::from_bytes(STREAM), text, setting)
+}
+
+/// The same of another stream.
+///
+/// # Errors
+/// As [`batches_of`].
+pub fn batches_of_stream(stream: StreamId, text: &[u8], setting: CodecSetting) -> Outcome<Vec<v1::Batch>> {
     let mut blocks = Vec::new();
     let mut start = 0;
     while start < text.len() {
@@ -47,12 +54,16 @@ pub fn batches_of(text: &[u8], setting: CodecSetting) -> Outcome<Vec<v1::Batch>>
         .chunks(BLOCKS)
         .map(|blocks| {
             sequence += 1;
-            batch(blocks, setting, &mut compressor, sequence)
+            batch_of(blocks, setting, &mut compressor, sequence)
         })
         .collect()
 }
 
-fn batch(
+/// A batch of these blocks.
+///
+/// # Errors
+/// When they can't be written or compressed.
+pub fn batch_of(
     blocks: &[Block],
     setting: CodecSetting,
     compressor: &mut Compressor,

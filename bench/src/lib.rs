@@ -7,6 +7,7 @@
 //! | [`scenarios`] | what is measured, by name |
 //! | [`report`] | rows, a table, `report.json` |
 //! | [`batches`] | the corpus as batches |
+//! | [`commit_log`] | what a day of a fleet left in the collector's log, in seconds |
 //! | [`programs`], [`process`] | the real programs, their memory and processor time |
 //! | [`http`] | asking the collector |
 //! | [`peer`] | asking DuckDB |
@@ -17,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod batches;
+pub mod commit_log;
 pub mod corpus;
 pub mod http;
 pub mod limits;

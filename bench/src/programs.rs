@@ -96,6 +96,9 @@ impl Program {
     }
 
     fn end(&mut self) -> Outcome<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         Command::new("kill").arg(self.id().to_string()).status()?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
@@ -124,7 +127,8 @@ pub struct Collector {
     pub dir: PathBuf,
     /// Where agents connect.
     pub ingest_port: u16,
-    api_port: u16,
+    /// Where questions are asked.
+    pub api_port: u16,
     arguments: Vec<String>,
 }
 
@@ -175,12 +179,20 @@ impl Collector {
         })
     }
 
-    /// Stops it and starts it again; seconds from the start until it is ready.
+    /// Stops it; [`Collector::restart`] starts it again.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn halt(&mut self) -> Outcome<()> {
+        self.program.end()
+    }
+
+    /// Stops it, if it runs, and starts it again; seconds from the start until it is ready.
     ///
     /// # Errors
     /// When it does not end, or does not become ready.
     pub fn restart(&mut self) -> Outcome<f64> {
-        self.program.end()?;
+        self.halt()?;
         let start = Instant::now();
         self.program = start_collector(&self.dir, &self.arguments)?;
         self.wait_until_ready()?;
@@ -268,6 +280,19 @@ impl Collector {
         Ok(self.health()?["ingest"]["records"]
             .as_u64()
             .ok_or("health has no ingest.records")?)
+    }
+
+    /// Rows that the store has applied since it started.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn applied(&self) -> Outcome<u64> {
+        let health = self.health()?;
+        let sinks = health["sinks"].as_array().ok_or("health has no sinks")?;
+        let store = sinks.iter().find(|sink| sink["name"] == "store");
+        Ok(store
+            .and_then(|store| store["applied"].as_u64())
+            .ok_or("health has no store with `applied`")?)
     }
 
     /// The first value of the first row of a query.

@@ -26,8 +26,10 @@ pub struct Stack {
     pub collector_launch: Launch,
     /// How the agent is started.
     pub agent_launch: Launch,
-    /// The port that the agent is told, where that is not the collector's own.
-    pub agent_connects_to: Option<u16>,
+    /// Where the agent connects to, where that is not the collector's own port on the loopback interface.
+    pub agent_connects_to: Option<String>,
+    /// Where the collector takes connections of agents, where that is not the loopback interface.
+    pub ingest_address: Option<Ipv4Addr>,
     agent_peak_bytes: Cell<u64>,
     /// The collector, while it runs.
     pub collector: Option<Process>,
@@ -100,6 +102,7 @@ impl Stack {
             collector_launch: Launch::default(),
             agent_launch: Launch::default(),
             agent_connects_to: None,
+            ingest_address: None,
             agent_peak_bytes: Cell::new(0),
             collector: None,
             agent: None,
@@ -161,7 +164,8 @@ impl Stack {
     pub fn launch_collector(&mut self) {
         let mut command = self.collector_launch.command("edgelogger-collector");
         command.arg("run").arg("--data-dir").arg(self.data_dir());
-        command.args(["--ingest-listen", &format!("127.0.0.1:{}", self.ingest_port)]);
+        let ingest = self.ingest_address.unwrap_or(Ipv4Addr::LOCALHOST);
+        command.args(["--ingest-listen", &format!("{ingest}:{}", self.ingest_port)]);
         command.args(["--api-listen", &format!("127.0.0.1:{}", self.api_port)]);
         command.args(&self.collector_arguments);
         self.collector = Some(Process::start(
@@ -174,8 +178,9 @@ impl Stack {
     pub fn start_agent(&mut self) {
         let token = self.token_file();
         let mut command = self.agent_launch.command("edgelogger-agent");
-        let port = self.agent_connects_to.unwrap_or(self.ingest_port);
-        command.args(["run", "--collector", &format!("wss://localhost:{port}")]);
+        let own = format!("localhost:{}", self.ingest_port);
+        let collector = self.agent_connects_to.as_ref().unwrap_or(&own);
+        command.args(["run", "--collector", &format!("wss://{collector}")]);
         command
             .arg("--ca")
             .arg(self.data_dir().join("tls/ca.pem"))

@@ -6,12 +6,15 @@ mod decode;
 mod idle;
 mod latency;
 mod limits;
+mod live;
 mod many_files;
+mod metrics;
 mod outage;
 mod queries;
 mod recognition;
 mod rows;
 mod ship;
+mod start;
 mod trickle;
 
 use crate::{Bench, Outcome};
@@ -88,6 +91,26 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "queries",
         about: "ten million lines of 50 machines, against DuckDB (some minutes; 3 GB of disk)",
         run: queries::run,
+    },
+    Scenario {
+        name: "metrics",
+        about: "a day of 5,000 series (some minutes; 1 GB of disk)",
+        run: metrics::run,
+    },
+    Scenario {
+        name: "start",
+        about: "start with 1 GiB of log that the store does not have (two minutes; 4 GB of disk)",
+        run: start::run,
+    },
+    Scenario {
+        name: "busy",
+        about: "questions while lines come at half of full speed",
+        run: live::run_busy,
+    },
+    Scenario {
+        name: "tails",
+        about: "200 live tails at 20,000 lines/s",
+        run: live::run_tails,
     },
     Scenario {
         name: "wire",

@@ -231,7 +231,7 @@ fn write_log(path: &Path, machine: u64) -> Outcome<u64> {
     Ok(compressed + compress("zstd:3".parse()?, &block)?.len() as u64)
 }
 
-fn folder_bytes(dir: &Path) -> Outcome<u64> {
+pub(super) fn folder_bytes(dir: &Path) -> Outcome<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         bytes += entry?.metadata()?.len();
@@ -240,7 +240,7 @@ fn folder_bytes(dir: &Path) -> Outcome<u64> {
 }
 
 /// So that everything comes from the disk; needs root, and without it the figures are better than they should be.
-fn drop_page_cache() {
+pub(super) fn drop_page_cache() {
     rustix::fs::sync();
     if let Err(error) = fs::write("/proc/sys/vm/drop_caches", "1") {
         eprintln!("the page cache stays: {error}");

@@ -71,13 +71,7 @@ pub(super) fn ship(dir: &Path, glob: &str, lines: u64, setting: Setting<'_>) -> 
     let seconds = start.elapsed().as_secs_f64();
     if setting.store {
         collector.wait_until("all lines can be queried", ASK_EVERY, |collector| {
-            let health = collector.health()?;
-            let store = health["sinks"]
-                .as_array()
-                .and_then(|sinks| sinks.iter().find(|sink| sink["name"] == "store"));
-            Ok(store
-                .and_then(|store| store["applied"].as_u64())
-                .filter(|applied| *applied >= lines))
+            Ok((collector.applied()? >= lines).then_some(()))
         })?;
     }
     let queryable_seconds = start.elapsed().as_secs_f64();

@@ -6,6 +6,7 @@
 //! | `row` | what a row is, and how a turn of it ends |
 //! | `world` | a stack, what was written to it, and the questions at the end |
 //! | `tools` | file systems of our own, and a library that is preloaded |
+//! | `namespace` | a network of its own for one program, with a cable that can be pulled |
 //! | `rows/` | the faults, one family a file |
 //! | `runner` | how often, with which seeds, in which order |
 //! | `report` | the table |
@@ -15,6 +16,7 @@
 //! knows the state of every position and nothing is pending; both ends' accounts balance; and no agent took more
 //! memory than it may.
 
+mod namespace;
 pub mod report;
 pub mod row;
 mod rows;

@@ -77,7 +77,7 @@ impl World {
         let mut world = Self::new(seed);
         world.stack.start_collector();
         let proxy = Proxy::start(world.stack.ingest_port())?;
-        world.stack.agent_connects_to = Some(proxy.port);
+        world.stack.agent_connects_to = Some(format!("localhost:{}", proxy.port));
         world.proxy = Some(proxy);
         world.stack.start_agent();
         Ok(world)

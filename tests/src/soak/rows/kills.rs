@@ -1,4 +1,4 @@
-//! Rows 1, 2, 4: SIGKILL at random moments of the work.
+//! Rows 1 and 2: SIGKILL at random moments of the work.
 
 use std::time::Duration;
 
@@ -15,15 +15,7 @@ pub const AGENT: Row = Row {
     test: 5,
     turn: 25,
     worlds: 1,
-    run: |turn| {
-        killed(
-            turn,
-            Victims {
-                agent: true,
-                collector: false,
-            },
-        )
-    },
+    run: |turn| killed(turn, Victim::Agent),
 };
 
 /// Row 2.
@@ -34,34 +26,7 @@ pub const COLLECTOR: Row = Row {
     test: 5,
     turn: 25,
     worlds: 1,
-    run: |turn| {
-        killed(
-            turn,
-            Victims {
-                agent: false,
-                collector: true,
-            },
-        )
-    },
-};
-
-/// Row 4.
-pub const BOTH: Row = Row {
-    number: 4,
-    fault: "kill -9 of both",
-    quick: 30,
-    test: 3,
-    turn: 15,
-    worlds: 1,
-    run: |turn| {
-        killed(
-            turn,
-            Victims {
-                agent: true,
-                collector: true,
-            },
-        )
-    },
+    run: |turn| killed(turn, Victim::Collector),
 };
 
 /// A writer that keeps both programs busy, now and then with a burst.
@@ -71,14 +36,14 @@ const PACE: Pace = Pace {
 };
 
 #[derive(Clone, Copy)]
-struct Victims {
-    agent: bool,
-    collector: bool,
+enum Victim {
+    Agent,
+    Collector,
 }
 
-/// Kills the victims again and again while lines are written, at moments between "it has hardly begun" and "it has
+/// Kills the victim again and again while lines are written, at moments between "it has hardly begun" and "it has
 /// worked for a while".
-fn killed(turn: &mut Turn, victims: Victims) -> Outcome {
+fn killed(turn: &mut Turn, victim: Victim) -> Outcome {
     let mut world = World::started(turn.seed);
     let writer = world.write_in_background(&["a.log", "b.log", "c.log"], PACE);
     while turn.done < turn.runs {
@@ -88,15 +53,15 @@ fn killed(turn: &mut Turn, victims: Victims) -> Outcome {
             1_500
         };
         world.sleep_below(Duration::from_millis(below));
-        if victims.agent {
-            world.stack.kill_agent();
-        }
-        if victims.collector {
-            world.stack.kill_collector();
-            world.stack.start_collector();
-        }
-        if victims.agent {
-            world.stack.start_agent();
+        match victim {
+            Victim::Agent => {
+                world.stack.kill_agent();
+                world.stack.start_agent();
+            }
+            Victim::Collector => {
+                world.stack.kill_collector();
+                world.stack.start_collector();
+            }
         }
         turn.done += 1;
     }

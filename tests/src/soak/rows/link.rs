@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use crate::proxy::{Faults, Way};
+use crate::soak::namespace::{End, Namespace};
 use crate::soak::row::{Outcome, Row, Stop, Turn, ensure};
 use crate::soak::world::{Pace, World};
 use crate::wait_for;
@@ -24,9 +25,9 @@ pub const PARTITION: Row = Row {
 /// Row 20.
 pub const HALF_OPEN: Row = Row {
     number: 20,
-    fault: "half-open TCP: the peer is stopped (SIGSTOP)",
+    fault: "half-open TCP: the peer is stopped (SIGSTOP), the cable is pulled (veth down)",
     quick: 5,
-    test: 1,
+    test: 3,
     turn: 2,
     worlds: 3,
     run: half_open,
@@ -131,18 +132,32 @@ fn first_line_after_healing(world: &mut World, run: u32) -> Result<Duration, Sto
     Ok(took)
 }
 
+/// Worlds in turn: in one the programs are stopped, in the next the cable between them is pulled.
 fn half_open(turn: &mut Turn) -> Outcome {
+    if turn.seed.is_multiple_of(2) {
+        stopped_peers(turn)
+    } else {
+        pulled_cable(turn)
+    }
+}
+
+/// How long one end hears nothing from the other. Three missed heartbeats, 30 s, end a session; one fault in three lasts
+/// longer than that.
+fn silence(world: &mut World, run: u32) -> Duration {
+    let lasts = if run.is_multiple_of(3) {
+        33_000..42_000
+    } else {
+        500..20_000
+    };
+    Duration::from_millis(world.random.random_range(lasts))
+}
+
+fn stopped_peers(turn: &mut Turn) -> Outcome {
     let mut world = World::linked(turn.seed)?;
     let writer = world.write_in_background(&["a.log", "b.log"], PACE);
     while turn.done < turn.runs {
         world.sleep_below(Duration::from_secs(2));
-        // Three missed heartbeats, 30 s, end a session; one fault in three lasts longer than that.
-        let lasts = if turn.done.is_multiple_of(3) {
-            33_000..42_000
-        } else {
-            500..20_000
-        };
-        let lasts = Duration::from_millis(world.random.random_range(lasts));
+        let lasts = silence(&mut world, turn.done);
         let whom = world.random.random_range(0..3);
         let stopped: Vec<_> = [&world.stack.collector, &world.stack.agent]
             .into_iter()
@@ -157,6 +172,37 @@ fn half_open(turn: &mut Turn) -> Outcome {
     }
     world.stop_writing(writer);
     world.settle(turn)
+}
+
+fn pulled_cable(turn: &mut Turn) -> Outcome {
+    let mut world = World::new(turn.seed);
+    let cable = Namespace::new()?;
+    world.stack.ingest_address = Some(cable.address);
+    world
+        .stack
+        .collector_arguments
+        .extend(["--advertise".to_owned(), cable.address.to_string()]);
+    world.stack.agent_connects_to = Some(format!("{}:{}", cable.address, world.stack.ingest_port()));
+    world.stack.agent_launch = cable.launch();
+    world.stack.start();
+    let writer = world.write_in_background(&["a.log", "b.log"], PACE);
+    while turn.done < turn.runs {
+        world.sleep_below(Duration::from_secs(2));
+        let lasts = silence(&mut world, turn.done);
+        let end = if world.random.random() {
+            End::Outside
+        } else {
+            End::Inside
+        };
+        cable.pull(end)?;
+        std::thread::sleep(lasts);
+        cable.plug(end)?;
+        turn.done += 1;
+    }
+    world.stop_writing(writer);
+    let settled = world.settle(turn);
+    world.stack.kill_agent();
+    settled
 }
 
 fn slow(turn: &mut Turn) -> Outcome {

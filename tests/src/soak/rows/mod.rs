@@ -21,7 +21,7 @@ pub const ROWS: &[Row] = &[
     kills::AGENT,
     kills::COLLECTOR,
     syscalls::KILLED_AT,
-    kills::BOTH,
+    power::BOTH,
     power::CUT,
     damage::TORN,
     damage::FLIPPED,

@@ -1,4 +1,4 @@
-//! Row 5: the power goes. The disk under a program is an image; the program is stopped, the image is copied, and the
+//! Rows 4 and 5: the power goes. The disk under a program is an image; the program is stopped, the image is copied, and the
 //! program goes on with the copy, which holds what was synced and whatever else happened to be written.
 
 use std::time::Duration;
@@ -18,6 +18,17 @@ pub const CUT: Row = Row {
     turn: 25,
     worlds: 1,
     run,
+};
+
+/// Row 4.
+pub const BOTH: Row = Row {
+    number: 4,
+    fault: "both killed; power loss of both disks at once",
+    quick: 30,
+    test: 3,
+    turn: 15,
+    worlds: 1,
+    run: both,
 };
 
 const PACE: Pace = Pace {
@@ -50,6 +61,35 @@ fn run(turn: &mut Turn) -> Outcome {
     settled
 }
 
+/// Both programs end at once, killed or with the power of their disks.
+fn both(turn: &mut Turn) -> Outcome {
+    let mut world = World::new(turn.seed);
+    let disks = Disks::new(&world)?;
+    world.stack.start();
+    let writer = world.write_in_background(&["a.log", "b.log", "c.log"], PACE);
+    while turn.done < turn.runs {
+        let below = if world.random.random_ratio(1, 3) {
+            100
+        } else {
+            1_500
+        };
+        world.sleep_below(Duration::from_millis(below));
+        if world.random.random() {
+            disks.cut_both(&mut world)?;
+        } else {
+            world.stack.kill_agent();
+            world.stack.kill_collector();
+            world.stack.start();
+        }
+        turn.done += 1;
+    }
+    world.stop_writing(writer);
+    let settled = world.settle(turn);
+    world.stack.kill_agent();
+    world.stack.kill_collector();
+    settled
+}
+
 /// The folders of both programs, each on a disk of its own.
 struct Disks {
     collector: Mounted,
@@ -72,6 +112,21 @@ impl Disks {
         world.stack.kill_collector();
         self.collector.restore()?;
         world.stack.start_collector();
+        Ok(())
+    }
+
+    /// The collector first: whatever the agent knows to be acked by then stands on the collector's disk.
+    fn cut_both(&self, world: &mut World) -> Outcome {
+        for program in [&world.stack.collector, &world.stack.agent].into_iter().flatten() {
+            program.signal("STOP");
+        }
+        self.collector.snapshot()?;
+        self.agent.snapshot()?;
+        world.stack.kill_agent();
+        world.stack.kill_collector();
+        self.collector.restore()?;
+        self.agent.restore()?;
+        world.stack.start();
         Ok(())
     }
 
