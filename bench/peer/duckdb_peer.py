@@ -24,6 +24,8 @@ def main():
     connection = duckdb.connect()
     connection.execute(f"SET threads = {int(asked['threads'])}")
     connection.execute("SET TimeZone = 'UTC'")
+    # It would be drawn on stdout.
+    connection.execute("SET enable_progress_bar = false")
     connection.execute(f"CREATE VIEW logs AS SELECT * FROM read_parquet('{asked['logs']}')")
     answers = []
     for query in asked["queries"]:

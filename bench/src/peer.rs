@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::Outcome;
 
 const PROGRAM: &str = include_str!("../peer/duckdb_peer.py");
-const PACKAGE: &str = "duckdb==1.*";
+/// pytz: without it DuckDB gives no times with a zone to Python.
+const PACKAGES: [&str; 2] = ["duckdb==1.*", "pytz"];
 
 /// What came of one query.
 #[derive(Debug, Clone, Deserialize)]
@@ -56,7 +57,7 @@ fn python() -> Outcome<PathBuf> {
     let environment = cache.join("edgelogger/duckdb");
     let python = environment.join("bin/python");
     let has_it = || {
-        let found = Command::new(&python).args(["-c", "import duckdb"]).output();
+        let found = Command::new(&python).args(["-c", "import duckdb, pytz"]).output();
         found.is_ok_and(|output| output.status.success())
     };
     if !has_it() {
@@ -65,7 +66,11 @@ fn python() -> Outcome<PathBuf> {
             status.success().then_some(()).ok_or_else(|| "it failed".into())
         };
         run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-            .and_then(|()| run(Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE])))
+            .and_then(|()| {
+                run(Command::new(&python)
+                    .args(["-m", "pip", "install", "--quiet"])
+                    .args(PACKAGES))
+            })
             .map_err(|error| format!("DuckDB can't be installed (python3 -m venv, pip): {error}"))?;
     }
     Ok(python)

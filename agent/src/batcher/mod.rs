@@ -11,9 +11,9 @@
 //!
 //! **When.** A pot is ready when it has a batch's worth (bytes, blocks or records), when its oldest block waited
 //! `max_age`, or at once when the line was silent: nothing in flight and nothing sent for `max_age`. So the first
-//! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. A backfill, which is
-//! no trickle, waits for nothing but what is in flight, so its rest does not lie there for `max_age`. `max_age` = 0
-//! sends whatever there is whenever the line takes it. What can't be read again waits for [`VOLATILE_AGE_MAX`] at most.
+//! line after a pause leaves immediately, and a steady trickle becomes one batch every `max_age`. A backfill, and what
+//! follows a full batch, are no trickle: they wait for nothing but what is in flight, so the rest of a burst does not lie
+//! there for `max_age`. `max_age` = 0 sends whatever there is whenever the line takes it. What can't be read again waits for [`VOLATILE_AGE_MAX`] at most.
 //!
 //! **What first.** Live before backfill, volatile before replayable, because what can be read again can wait. A
 //! backfill has all that live data leaves of the line, and of a line that live data would fill its share
@@ -139,6 +139,8 @@ pub struct Batcher {
     opens: VecDeque<Box<StreamDescriptor>>,
     ends: VecDeque<StreamClose>,
     pots: [Pot; 4],
+    /// Of each pot: was its last batch full?
+    bursts: [bool; 4],
     /// When the last batch was taken.
     last_batch_at: Option<Duration>,
     /// Bytes that a waiting backfill is owed for the live batches that went before it.
@@ -155,6 +157,7 @@ impl Batcher {
             opens: VecDeque::new(),
             ends: VecDeque::new(),
             pots: Default::default(),
+            bursts: [false; 4],
             last_batch_at: None,
             backfill_due: 0,
             draining: false,
@@ -224,7 +227,7 @@ impl Batcher {
     fn due_at(&self, pot: usize, in_flight: usize) -> Option<Duration> {
         let aged_at = self.aged_at(pot)?;
         Some(match in_flight {
-            0 if pot >= BACKFILL_FROM => Duration::ZERO,
+            0 if pot >= BACKFILL_FROM || self.bursts[pot] => Duration::ZERO,
             0 => aged_at.min(self.silent_at()),
             _ => aged_at,
         })
@@ -254,6 +257,7 @@ impl Batcher {
         self.last_batch_at = Some(now);
         let (lane, replayable) = POTS[pot];
         let before = self.pots[pot].bytes();
+        self.bursts[pot] = self.pots[pot].fills(&self.settings.size);
         let blocks = self.pots[pot].take(&self.settings.size);
         self.share_line(pot, before - self.pots[pot].bytes());
         let blocks = merge::merge_small(blocks);

@@ -109,6 +109,23 @@ fn the_rest_of_a_backfill_goes_when_nothing_is_in_flight() {
 }
 
 #[test]
+fn the_rest_of_a_burst_goes_when_nothing_is_in_flight_and_then_it_is_a_trickle_again() {
+    let mut batcher = busy(BatchSize {
+        bytes_max: 10_000,
+        ..BatchSize::default()
+    });
+    for number in 0..3 {
+        batcher.push(event(lines(1, number * 4_500, 4_500)), SECOND / 10);
+    }
+    assert_eq!(batch(batcher.next(SECOND / 10, 0)).blocks.len(), 2);
+    assert!(!batcher.is_ready(SECOND / 5, 1));
+    assert_eq!(batch(batcher.next(SECOND / 5, 0)).blocks.len(), 1);
+    batcher.push(event(lines(1, 13_500, 10)), SECOND / 4);
+    assert!(!batcher.is_ready(SECOND, 0));
+    assert!(batcher.is_ready(SECOND / 5 + SECOND, 0));
+}
+
+#[test]
 fn what_can_not_be_read_again_waits_for_a_second_however_long_others_may() {
     let mut batcher = Batcher::new(BatcherSettings {
         max_age: SECOND * 60,

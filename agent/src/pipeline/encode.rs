@@ -28,6 +28,8 @@ const IDLE_AFTER: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// However thin the line: smaller batches compress badly.
 const THIN_BATCH_BYTES_MIN: u64 = 64 << 10;
+/// A line that is not measured yet may be one of 1 Mbit/s. Four batches may be ready when it is there.
+const UNMEASURED_BYTES_PER_SECOND: u64 = 128 << 10;
 /// What of files that are gone is made a batch for the spool, before compression.
 const GONE_BYTES_MAX: usize = 256 << 10;
 
@@ -350,7 +352,7 @@ fn size_within(size: BatchSize, terms: &LineTerms) -> BatchSize {
     let at_most = |ours: usize, theirs: u64| ours.min(usize::try_from(theirs).unwrap_or(usize::MAX));
     let second = terms
         .bytes_per_second
-        .unwrap_or(u64::MAX)
+        .unwrap_or(UNMEASURED_BYTES_PER_SECOND)
         .max(THIN_BATCH_BYTES_MIN);
     let limits = &terms.limits;
     BatchSize {
@@ -399,8 +401,9 @@ mod tests {
         let size = size_within(BatchSize::default(), &terms);
         assert_eq!((size.bytes_max, size.blocks_max), (1000, 5));
         assert_eq!(
-            size_within(BatchSize::default(), &LineTerms::default()),
-            BatchSize::default()
+            size_within(BatchSize::default(), &LineTerms::default()).bytes_max,
+            128 << 10,
+            "not measured"
         );
     }
 

@@ -1,7 +1,7 @@
 //! When to connect again. Pure: time and randomness come in.
 //!
-//! A quarter of the outage so far is the ceiling of the random delay, from 1 s to 4 s: however long the outage was, new
-//! data flows within 5 s of its healing. A collector of many agents says how long they should take to come back
+//! A quarter of the outage so far is the ceiling of the random delay, from 1 s to 2 s: however long the outage was, new
+//! data flows within 5 s of its healing, of which a thin line needs two or three. A collector of many agents says how long they should take to come back
 //! together (`reconnect_spread`), and four times that is the ceiling, up to 60 s: 50,000 agents spread their attempts
 //! over a minute.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The ceiling begins here.
 pub const CEILING_MIN: Duration = Duration::from_secs(1);
 /// And ends here in a small fleet,
-pub const CEILING_SMALL_FLEET: Duration = Duration::from_secs(4);
+pub const CEILING_SMALL_FLEET: Duration = Duration::from_secs(2);
 /// or at so many times the spread,
 const SPREADS: u32 = 4;
 /// or here.

@@ -494,7 +494,6 @@ impl Transport {
         line.push_ping(now_ns.to_le_bytes());
     }
 
-    /// A line that was not measured yet keeps the pace of the one before.
     fn tell_pace(&self) {
         let measured = self.session.bytes_per_second();
         let Some(rate) = measured.and_then(u64::checked_next_power_of_two) else {
@@ -641,6 +640,9 @@ impl Transport {
     /// Waits before the next attempt; `false`: the time is over.
     async fn wait(&mut self, end: &End, input: &mut Input) -> bool {
         self.set_state(ConnectionState::Waiting);
+        // The next line may be a thin one: what is made for it meanwhile must not hold it up.
+        self.terms
+            .send_if_modified(|terms| terms.bytes_per_second.take().is_some());
         let delay = self
             .backoff
             .delay(self.now(), end.retry_after, end.is_lasting, random());

@@ -13,7 +13,7 @@
 //! | [`rows`] | columns of a block to Arrow columns, without a string per row |
 //! | [`streams`] | which positions of which stream are applied; what was declared lost |
 //! | [`recent`] | rows that are not in a file yet |
-//! | [`order`], [`gather`] | the order of rows in a file, and picking them out of many batches |
+//! | [`order`], [`map_keys`], [`gather`] | the order of rows in a file, and picking them out of many batches |
 //! | [`parquet_file`] | writing one file |
 //! | [`parquet_read`] | reading one, batch by batch, outside of queries |
 //! | [`compact`] | merging small files |
@@ -53,6 +53,7 @@ mod latest;
 mod live_file;
 mod log_gap;
 mod manifest;
+mod map_keys;
 mod options;
 mod order;
 mod parquet_file;

@@ -1,11 +1,12 @@
-//! The order of rows in files: by day, then (machine_id, time, stream_id, position); metrics by (machine_id, name, time,
-//! …), so that the samples of one metric lie together and a query for it skips the pages of the others.
+//! The order of rows in files: by day, then (machine_id, time, stream_id, position); metrics by (machine_id, name, labels,
+//! time, …), so that the samples of one series lie together and a query for it skips the pages of the others.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 
 use crate::gather::{Gather, Pick};
+use crate::map_keys::MapRanks;
 use crate::partition::partition_day;
 use crate::schema::column;
 
@@ -26,6 +27,8 @@ struct Key {
     machine: i32,
     /// Of a metric; logs have none.
     name: i32,
+    /// Of a sample; logs have their agent's, which order nothing.
+    labels: u32,
     time: i64,
     stream: i32,
     position: i64,
@@ -48,6 +51,7 @@ fn keys(rows: &Gather<'_>) -> Vec<Key> {
     let key = |dictionary: Option<&crate::gather::Dictionary<'_>>, pick| {
         dictionary.map_or(0, |found| found.key(pick))
     };
+    let labels = names.map(|_| MapRanks::of(rows.batches().iter().map(|batch| &batch[column::LABELS])));
     let mut keys = Vec::with_capacity(rows.batches().iter().map(|batch| batch.num_rows()).sum());
     for (index, batch) in rows.batches().iter().enumerate() {
         let (time, received) = (times(batch, column::TIME), times(batch, column::RECEIVED_TIME));
@@ -60,6 +64,7 @@ fn keys(rows: &Gather<'_>) -> Vec<Key> {
                 day: partition_day(event, received[row]),
                 machine: key(machines, pick),
                 name: key(names, pick),
+                labels: labels.as_ref().map_or(0, |labels| labels.get(pick)),
                 time: time[row],
                 stream: key(streams, pick),
                 position: position[row],

@@ -66,6 +66,15 @@ impl SeriesFilter {
         }
     }
 
+    /// Values that each series of this filter has as labels, whatever else: those that are asked for without a pattern.
+    pub(crate) fn label_values(&self) -> Vec<String> {
+        let exact = self.labels.iter().map(|(_, pattern)| pattern);
+        exact
+            .filter(|pattern| !pattern.is_empty() && !pattern.contains(['*', '?']))
+            .cloned()
+            .collect()
+    }
+
     /// Does this series match? `label` gives its labels, those of its agent included.
     pub(crate) fn matches<'a>(&self, series: [&str; 3], label: impl Fn(&str) -> Option<&'a str>) -> bool {
         let patterns = [&self.machine, &self.source, &self.name];

@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::gather::{Gather, Pick};
 use crate::live_file::LiveFile;
 use crate::manifest::{FILE_MACHINES_MAX, FileEntry};
+use crate::map_keys::MapKeys;
 use crate::options::StoreOptions;
 use crate::parquet_file::{CHUNK_ROWS, FileWriter};
 use crate::parquet_read::{FileReader, check_bytes};
@@ -20,8 +21,8 @@ use crate::schema::{Table, column};
 /// Bytes of batches that wait for their rows to be written.
 const HELD_BYTES_MAX: usize = 32 << 20;
 
-/// What `order.rs` orders rows by, within a day: machine, name of a metric, time, stream, position.
-type Key<'a> = (&'a str, &'a str, i64, &'a str, i64);
+/// What `order.rs` orders rows by, within a day: machine, name and labels of a sample, time, stream, position.
+type Key<'a> = (&'a str, &'a str, &'a [u8], i64, &'a str, i64);
 
 /// One file, at its current row.
 struct Input {
@@ -35,8 +36,8 @@ struct Input {
 struct KeyColumns {
     rows: usize,
     machines: Words,
-    /// Of metrics; logs have none.
-    names: Option<Words>,
+    /// Of samples; logs are not ordered by such.
+    series: Option<(Words, MapKeys)>,
     times: ScalarBuffer<i64>,
     streams: Words,
     positions: ScalarBuffer<i64>,
@@ -61,9 +62,12 @@ impl KeyColumns {
         Self {
             rows: batch.num_rows(),
             machines: Words::of(batch, column::MACHINE_ID),
-            names: batch
-                .column_by_name(column::NAME)
-                .map(|_| Words::of(batch, column::NAME)),
+            series: batch.column_by_name(column::NAME).map(|_| {
+                (
+                    Words::of(batch, column::NAME),
+                    MapKeys::of(&batch[column::LABELS]),
+                )
+            }),
             times: batch[column::TIME]
                 .as_primitive::<TimestampNanosecondType>()
                 .values()
@@ -77,9 +81,14 @@ impl KeyColumns {
     }
 
     fn key(&self, row: usize) -> Key<'_> {
+        let (name, labels): (&str, &[u8]) = match &self.series {
+            Some((names, labels)) => (names.get(row), labels.get(row)),
+            None => ("", &[]),
+        };
         (
             self.machines.get(row),
-            self.names.as_ref().map_or("", |names| names.get(row)),
+            name,
+            labels,
             self.times[row],
             self.streams.get(row),
             self.positions[row],

@@ -34,6 +34,7 @@ pub async fn run(template: &Template, snapshot: &Snapshot, latest: &Latest) -> R
         let scan = Scan {
             conditions: vec![col(column::RECEIVED_TIME).gt_eq(time(since))],
             columns: &COLUMNS,
+            label_values: Vec::new(),
         };
         let mut rows = scan.start(&context, template, &snapshot).await?;
         while let Some(batch) = rows.next().await {

@@ -6,7 +6,7 @@
 //! | `session.rs` | a DataFusion session that knows the store's tables and nothing else |
 //! | `guard.rs` | one read-only statement, or an error |
 //! | `table.rs` | a snapshot's rows as a table |
-//! | `prune.rs` | which files a query need not open |
+//! | `prune.rs`, `label_pages.rs` | which files a query need not open, which pages it need not read |
 //! | `reader.rs` | reading Parquet files through the store's own file system |
 //! | `live_table.rs`, `describe.rs` | tables of what others know; what can be asked, in words |
 //! | `sql.rs` | SQL text to rows, within limits |
@@ -29,6 +29,7 @@ mod engine;
 mod fill;
 mod filter;
 mod guard;
+mod label_pages;
 mod live_table;
 mod logs;
 mod patterns;
@@ -55,6 +56,8 @@ pub use range::{
     Aggregate, GroupKey, POINTS_MAX, POINTS_TOTAL_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX,
     SampleField, step_for,
 };
+#[cfg(test)]
+pub(crate) use {label_pages::access_plan, reader::footer};
 
 /// Records on a page of log search, at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;

@@ -268,6 +268,7 @@ pub async fn run(
     let scan = Scan {
         conditions: query.conditions(&grid)?,
         columns: &query.columns(needs),
+        label_values: query.filter.label_values(),
     };
     let mut rows = scan.start(&context, template, snapshot).await?;
     let mut gathering = Gathering::new(query, grid, memory);
@@ -281,6 +282,8 @@ pub async fn run(
 pub(super) struct Scan<'a> {
     pub conditions: Vec<Expr>,
     pub columns: &'a [&'static str],
+    /// Values that every row which is asked for has as labels.
+    pub label_values: Vec<String>,
 }
 
 impl Scan<'_> {
@@ -290,7 +293,10 @@ impl Scan<'_> {
         template: &Template,
         snapshot: &Snapshot,
     ) -> Result<SendableRecordBatchStream, RunError> {
-        let table = Arc::new(template.table(Table::Metrics, snapshot));
+        let table = template
+            .table(Table::Metrics, snapshot)
+            .with_label_values(self.label_values);
+        let table = Arc::new(table);
         let mut frame = context.read_table(table).map_err(RunError::Running)?;
         if let Some(condition) = conjunction(self.conditions) {
             frame = frame.filter(condition).map_err(RunError::Running)?;

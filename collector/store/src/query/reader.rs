@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::DataFusionError;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use edgelogger_common::disk::{Access, At, DiskError, DiskFile};
 use futures_util::FutureExt;
@@ -72,7 +72,7 @@ impl ParquetFileReaderFactory for Readers {
         file: PartitionedFile,
         _metadata_size_hint: Option<usize>,
         _metrics: &ExecutionPlanMetricsSet,
-    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+    ) -> datafusion::error::Result<Box<dyn AsyncFileReader + Send>> {
         let live = file.extension::<Arc<LiveFile>>().cloned();
         let live =
             live.ok_or_else(|| DataFusionError::Internal("a scan of a file without its file".to_owned()))?;
@@ -83,6 +83,19 @@ impl ParquetFileReaderFactory for Readers {
             open: None,
         }))
     }
+}
+
+/// The footer of a file, with its page index.
+///
+/// # Errors
+/// It can't be read, or is damaged.
+pub fn footer(live: &Arc<LiveFile>, footers: &Arc<Footers>) -> Result<Arc<ParquetMetaData>, ParquetError> {
+    let mut reader = Reader {
+        live: Arc::clone(live),
+        footers: Arc::clone(footers),
+        open: None,
+    };
+    reader.footer()
 }
 
 struct Reader {

@@ -19,8 +19,9 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 
+use super::label_pages::access_plan;
 use super::prune::prune;
-use super::reader::{Footers, Readers};
+use super::reader::{Footers, Readers, footer};
 use crate::live_file::LiveFile;
 use crate::schema::{TIMEZONE, Table, column};
 use crate::snapshot::Snapshot;
@@ -32,6 +33,8 @@ pub struct SnapshotTable {
     snapshot: Snapshot,
     footers: Arc<Footers>,
     files_url: ObjectStoreUrl,
+    /// Values that every row which is asked for has as labels.
+    label_values: Vec<String>,
 }
 
 impl SnapshotTable {
@@ -46,7 +49,13 @@ impl SnapshotTable {
             snapshot,
             footers,
             files_url,
+            label_values: Vec::new(),
         }
+    }
+
+    /// Pages that can't hold rows which have each of these values as a label are skipped; other rows may still come.
+    pub fn with_label_values(self, label_values: Vec<String>) -> Self {
+        Self { label_values, ..self }
     }
 
     fn recent(&self, partitions: usize, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -96,7 +105,7 @@ impl SnapshotTable {
         let mut groups = vec![Vec::new(); partitions.min(files.len()).max(1)];
         let count = groups.len();
         for (index, file) in files.iter().enumerate() {
-            groups[index % count].push(partitioned(file, &schema));
+            groups[index % count].push(self.partitioned(file, &schema));
         }
         let config = FileScanConfigBuilder::new(self.files_url.clone(), Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
@@ -104,6 +113,23 @@ impl SnapshotTable {
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn partitioned(&self, file: &Arc<LiveFile>, schema: &SchemaRef) -> PartitionedFile {
+        let partitioned = PartitionedFile::new(file.entry.name.clone(), file.entry.bytes)
+            .with_statistics(Arc::new(statistics(file, schema)))
+            .with_extension(Arc::clone(file));
+        if self.label_values.is_empty() {
+            return partitioned;
+        }
+        // A footer that can't be read is met again, and told, where the file is.
+        let plan = footer(file, &self.footers)
+            .ok()
+            .and_then(|footer| access_plan(&footer, &self.label_values));
+        match plan {
+            Some(plan) => partitioned.with_extension(plan),
+            None => partitioned,
+        }
     }
 }
 
@@ -140,12 +166,6 @@ impl TableProvider for SnapshotTable {
         let stored = self.file_scan(&files, partitions, projection, limit)?;
         UnionExec::try_new(vec![recent, stored])
     }
-}
-
-fn partitioned(file: &Arc<LiveFile>, schema: &SchemaRef) -> PartitionedFile {
-    PartitionedFile::new(file.entry.name.clone(), file.entry.bytes)
-        .with_statistics(Arc::new(statistics(file, schema)))
-        .with_extension(Arc::clone(file))
 }
 
 /// What the manifest says, in the engine's words: with it a search for the newest records skips whole files.

@@ -473,3 +473,92 @@ fn pages_of_other_metrics_are_not_read() {
     // 80,000 rows, of which 20,000 are asked for: what lies in pages with both is read, too.
     assert!(!pruned.starts_with("0 "), "{plan}");
 }
+
+/// Eight sensors of two machines, 10,000 samples each, in two files that are merged where the store does that.
+fn sensors() -> Arc<EmbeddedStore> {
+    let store = store();
+    for half in 0..2i64 {
+        for (machine, number) in [("m1", 1u8), ("m2", 2)] {
+            let rows = (0..5_000).flat_map(|n| {
+                let time = NOW - 10_000 * SECOND + (half * 5_000 + n) * SECOND;
+                (0..8).map(move |sensor| {
+                    let name = format!("s{sensor}");
+                    sample(
+                        "temperature",
+                        time,
+                        f64::from(sensor),
+                        &[("sensor", &name), ("unit", "board")],
+                    )
+                })
+            });
+            let position = u64::try_from(half).unwrap() * 40_000;
+            apply(&store, machine, block(number, position, rows));
+        }
+        store.flush().unwrap();
+    }
+    store
+}
+
+#[test]
+fn pages_of_other_series_are_not_read() {
+    use datafusion::datasource::physical_plan::parquet::RowGroupAccess;
+
+    use crate::query::{access_plan, footer};
+
+    let store = sensors();
+    let read = |values: &[&str]| {
+        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        let snapshot = store.snapshot();
+        let files = snapshot.files(crate::Table::Metrics);
+        let rows = files.map(|file| {
+            let footer = footer(file, &Arc::default()).unwrap();
+            let plan = access_plan(&footer, &values).unwrap();
+            let rows = plan
+                .inner()
+                .iter()
+                .enumerate()
+                .map(|(group, access)| match access {
+                    RowGroupAccess::Skip => 0,
+                    RowGroupAccess::Scan => usize::try_from(footer.row_group(group).num_rows()).unwrap(),
+                    RowGroupAccess::Selection(rows) => rows.row_count(),
+                });
+            rows.sum::<usize>()
+        });
+        rows.sum::<usize>()
+    };
+    // 160,000 rows, of which 20,000 are asked for: what lies in pages with both is read, too.
+    assert!((20_000..80_000).contains(&read(&["s3"])), "{}", read(&["s3"]));
+    assert!(read(&["s3", "board"]) <= read(&["s3"]));
+    assert_eq!(read(&["s3", "plant-7"]), read(&["s3"]), "of the agent");
+    assert_eq!((read(&["nothing"]), read(&["s3", "nothing"])), (0, 0));
+    assert_eq!(read(&["board"]), 160_000);
+}
+
+#[test]
+fn every_sample_with_a_label_is_found_whatever_pages_are_skipped() {
+    let store = sensors();
+    let samples = |labels: &[(&str, &str)]| {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let query = RangeQuery {
+            filter: SeriesFilter {
+                labels: labels.collect(),
+                ..SeriesFilter::default()
+            },
+            from: NOW - 11_000 * SECOND,
+            ..question("temperature")
+        };
+        ask(&store, query).samples
+    };
+    for sensor in 0..8 {
+        assert_eq!(samples(&[("sensor", &format!("s{sensor}"))]), 20_000);
+    }
+    assert_eq!(
+        samples(&[("sensor", "s1"), ("site", "plant-7")]),
+        samples(&[("site", "plant-7")]) / 8
+    );
+    assert_eq!(samples(&[("sensor", "s1"), ("unit", "board")]), 20_000);
+    assert_eq!(samples(&[("sensor", "s9")]), 0);
+    assert_eq!(samples(&[("sensor", "s?")]), 160_000);
+}
