@@ -13,6 +13,9 @@ use crate::{Outcome, http, process};
 /// How long anything may take before the scenario fails.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// The store looks for small files every few seconds when it is idle.
+const SETTLED_AFTER: Duration = Duration::from_secs(15);
+
 /// A program that runs; killed when dropped.
 #[derive(Debug)]
 pub struct Program {
@@ -293,6 +296,28 @@ impl Collector {
         Ok(store
             .and_then(|store| store["applied"].as_u64())
             .ok_or("health has no store with `applied`")?)
+    }
+
+    /// Waits until small files are merged: no file came or went for a while.
+    ///
+    /// # Errors
+    /// They never rest.
+    pub fn wait_until_settled(&mut self) -> Outcome<()> {
+        let files = self.dir.join("collector/store/files");
+        let (mut last, mut since) = (Vec::new(), Instant::now());
+        self.wait_until("small files are merged", Duration::from_millis(200), |_| {
+            let mut now = Vec::new();
+            for entry in std::fs::read_dir(&files)? {
+                let entry = entry?;
+                // One that goes at this moment has gone.
+                now.push((entry.file_name(), entry.metadata().map_or(0, |found| found.len())));
+            }
+            now.sort_unstable();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            Ok((since.elapsed() > SETTLED_AFTER).then_some(()))
+        })
     }
 
     /// The first value of the first row of a query.

@@ -68,7 +68,7 @@ pub use status::{ConnectionState, TransportStatus, TransportTrouble};
 pub struct LineTerms {
     /// Of the collector.
     pub limits: CollectorLimits,
-    /// What the line carries, as measured: bytes of payload per second, the power of two above. `None`: not measured
+    /// What the line carries, as measured: bytes of payload per second, the power of two below. `None`: not measured
     /// since it was connected.
     pub bytes_per_second: Option<u64>,
 }

@@ -495,10 +495,11 @@ impl Transport {
     }
 
     fn tell_pace(&self) {
-        let measured = self.session.bytes_per_second();
-        let Some(rate) = measured.and_then(u64::checked_next_power_of_two) else {
+        // Steps, so that not every ack makes other batches.
+        let Some(step) = self.session.bytes_per_second().and_then(u64::checked_ilog2) else {
             return;
         };
+        let rate = 1 << step;
         if self.terms.borrow().bytes_per_second != Some(rate) {
             self.terms
                 .send_modify(|terms| terms.bytes_per_second = Some(rate));

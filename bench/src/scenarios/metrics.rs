@@ -39,6 +39,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
         Ok((collector.applied()? >= total).then_some(()))
     })?;
     let stored = start.elapsed().as_secs_f64();
+    collector.wait_until_settled()?;
     collector.restart()?;
     let report = &mut bench.report;
     report.add(

@@ -94,6 +94,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
     let dir = bench.scratch("queries")?.canonicalize()?;
     let mut collector = Collector::start(&dir, "")?;
     let raw = fill(&dir, &mut collector)?;
+    collector.wait_until_settled()?;
     let files = dir.join("collector/store/files");
     let report = &mut bench.report;
     report.compare(

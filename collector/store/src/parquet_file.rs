@@ -42,10 +42,10 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
-    /// A new file.
-    pub fn create(options: &StoreOptions, path: &Path, table: Table) -> Result<Self, StoreError> {
+    /// A new file, with pages compressed at this zstd level.
+    pub fn create(options: &StoreOptions, path: &Path, table: Table, level: i32) -> Result<Self, StoreError> {
         let file = options.disk.create_new(path).at("create", path)?;
-        let properties = properties(options, table)?;
+        let properties = properties(options, table, level)?;
         let writer = ArrowWriter::try_new(Output::new(file), table.schema(), Some(properties));
         Ok(Self {
             writer: writer.map_err(|source| failed(path, source))?,
@@ -92,16 +92,16 @@ pub fn write(
     rows: &Gather<'_>,
     picks: &[Pick],
 ) -> Result<WrittenFile, StoreError> {
-    let mut file = FileWriter::create(options, path, table)?;
+    let mut file = FileWriter::create(options, path, table, options.compression_level)?;
     for picks in picks.chunks(CHUNK_ROWS) {
         file.write(&rows.gather(picks)?)?;
     }
     file.finish()
 }
 
-fn properties(options: &StoreOptions, table: Table) -> Result<WriterProperties, StoreError> {
-    let level = ZstdLevel::try_new(options.compression_level)
-        .map_err(|error: ParquetError| StoreError::Engine(error.to_string()))?;
+fn properties(options: &StoreOptions, table: Table, level: i32) -> Result<WriterProperties, StoreError> {
+    let level =
+        ZstdLevel::try_new(level).map_err(|error: ParquetError| StoreError::Engine(error.to_string()))?;
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_created_by(format!("edgelogger {}", env!("CARGO_PKG_VERSION")))
@@ -123,9 +123,11 @@ fn properties(options: &StoreOptions, table: Table) -> Result<WriterProperties, 
     }
     if table == Table::Logs {
         let body = ColumnPath::from(column::BODY);
-        // No two lines are alike, and the least and greatest line prune nothing.
+        // No two lines are alike, and the least and greatest line prune nothing. Lengths first, then all text: without a
+        // length before each line the text compresses better.
         builder = builder
             .set_column_dictionary_enabled(body.clone(), false)
+            .set_column_encoding(body.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
             .set_column_statistics_enabled(body, EnabledStatistics::None);
     }
     Ok(builder.build())
