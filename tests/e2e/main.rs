@@ -7,5 +7,6 @@ mod bad_input;
 mod content;
 mod docs;
 mod faults;
+mod follow;
 mod outage;
 mod rotation;

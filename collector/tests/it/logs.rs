@@ -399,6 +399,37 @@ async fn a_tail_goes_on_from_the_store_where_the_collector_remembers_no_event() 
 }
 
 #[tokio::test]
+async fn a_tail_that_had_no_record_yet_comes_back_with_the_moment_at_which_it_began() {
+    let mut sending = Sending::start().await;
+    let answer = client()
+        .get(sending.url("/api/v1/logs/tail"))
+        .send()
+        .await
+        .unwrap();
+    let mut tail = Tail {
+        answer,
+        text: String::new(),
+    };
+    let head = tail.event().await;
+    let id = head
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .expect("a place");
+    assert!(id.starts_with('@'), "{head}");
+    drop(tail);
+    sending.say(&numbered(0..5)).await;
+    let mut again = sending.tail("/api/v1/logs/tail?q=line", Some(id)).await;
+    let bodies: HashSet<String> = again.bodies(5).await.into_iter().collect();
+    assert_eq!(bodies, numbered(0..5).lines().map(str::to_owned).collect());
+    sending.say(&numbered(5..6)).await;
+    assert_eq!(again.bodies(1).await, ["line 000005"]);
+    for wrong in ["@", "@-1", "@123456789012345", "@1x"] {
+        let path = format!("/api/v1/logs/tail?last_event_id={wrong}");
+        assert_eq!(sending.refused(&path).await, (400, "E0504".into()), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_does_not_read_is_told_how_much_it_missed() {
     let mut sending = Sending::start().await;
     let mut tail = sending.tail("/api/v1/logs/tail?fields=body", None).await;

@@ -51,6 +51,15 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// Where a tail was when it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this record.
+    Record(Address),
+    /// It had shown nothing; it began at this time, ns.
+    Moment(i64),
+}
+
 /// One event, as it is sent.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -141,7 +150,7 @@ impl Tails {
         self: &Arc<Self>,
         matcher: LogMatcher,
         fields: Fields,
-        last: Option<&Address>,
+        last: Option<&Place>,
     ) -> Result<Option<Begun>, QueryError> {
         let tail = Arc::new(Tail {
             matcher,
@@ -160,7 +169,7 @@ impl Tails {
             tokio::spawn(Arc::clone(self).feed());
         }
         // What is in the history now does not come to this tail in another way, and what comes later does.
-        let history: Vec<RecordBatch> = if last.is_some() {
+        let history: Vec<RecordBatch> = if matches!(last, Some(Place::Record(_))) {
             hub.history.iter().cloned().collect()
         } else {
             Vec::new()
@@ -171,7 +180,8 @@ impl Tails {
             tail,
         };
         let replay = match last {
-            Some(last) => subscription.tail.behind(&history, last)?,
+            Some(Place::Record(last)) => subscription.tail.behind(&history, last)?,
+            Some(Place::Moment(_)) => None,
             None => Some(Vec::new()),
         };
         Ok(Some(Begun { subscription, replay }))
