@@ -5,6 +5,7 @@ mod answers;
 mod audit;
 mod bad_input;
 mod content;
+mod context;
 mod docs;
 mod faults;
 mod follow;

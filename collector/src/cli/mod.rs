@@ -273,6 +273,7 @@ mod tests {
             "token create --agent machine-17",
             "token create --agent ada --audience people --ttl 30d --data-dir /d",
             "logs --machine machine-17 --since 10m timeout",
+            "logs -C 3 -B 1 -A 0 --since 1h timeout",
             "logs -f -n 20 -o json --severity warn --source /var/log/*",
             "sql SELECT",
             "sql --csv SELECT",

@@ -81,8 +81,8 @@ pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{
-    ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits, SqlResult,
-    VolumeCell, VolumeQuery,
+    Around, ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits,
+    SqlResult, VolumeCell, VolumeQuery,
 };
 pub use retention::{Retention, TableRetention};
 pub use schema::Table;

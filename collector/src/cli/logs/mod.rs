@@ -5,11 +5,13 @@
 //! | `pages.rs` | what is there |
 //! | `follow.rs` | what comes |
 //! | `tail.rs`, `events.rs` | a connection for that, and what is said on it |
+//! | `groups.rs` | matches with the lines around them |
 //! | `shown.rs` | nothing is shown twice |
 //! | `render.rs` | how a record looks |
 
 mod events;
 mod follow;
+mod groups;
 mod pages;
 mod render;
 mod shown;
@@ -24,9 +26,12 @@ use serde_json::Value;
 use super::client::{ApiClient, ClientArguments};
 use super::pager::{Color, Out};
 use super::{CliError, runtime};
+use groups::{Around, Joiner, Step, groups};
 use pages::Pages;
 use render::{Output, Renderer};
 
+/// What the collector gives around a record, at most.
+const NEIGHBOURS_MAX: u64 = 1_000;
 /// Records shown where no number is given and nothing says from when on.
 const LINES_DEFAULT: usize = 100;
 
@@ -37,6 +42,8 @@ Examples:
     edgelogger-collector logs
   What a machine said about timeouts in the last ten minutes:
     edgelogger-collector logs --machine machine-17 --since 10m timeout
+  With the three lines of the same file before and behind each:
+    edgelogger-collector logs --machine machine-17 --since 10m -C 3 timeout
   Errors of nginx as they come, as JSON:
     edgelogger-collector logs --source '/var/log/nginx/*' --severity error --follow -o json
   By a regular expression, into a spreadsheet:
@@ -77,6 +84,15 @@ pub(super) struct LogsArguments {
     /// Go on with what comes; a collector that goes away is awaited
     #[arg(short, long)]
     follow: bool,
+    /// With so many lines of the same source before and behind each, as grep shows them
+    #[arg(short = 'C', long, value_name = "NUMBER", value_parser = neighbours(), conflicts_with = "follow")]
+    context: Option<u64>,
+    /// With so many lines before each
+    #[arg(short = 'B', long, value_name = "NUMBER", value_parser = neighbours(), conflicts_with = "follow")]
+    before_context: Option<u64>,
+    /// With so many lines behind each
+    #[arg(short = 'A', long, value_name = "NUMBER", value_parser = neighbours(), conflicts_with = "follow")]
+    after_context: Option<u64>,
     /// How a record looks
     #[arg(short, long, default_value = "text")]
     output: Output,
@@ -88,6 +104,10 @@ pub(super) struct LogsArguments {
     no_pager: bool,
     #[command(flatten)]
     client: ClientArguments,
+}
+
+fn neighbours() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=NEIGHBOURS_MAX)
 }
 
 pub(super) fn run(arguments: &LogsArguments) -> Result<ExitCode, CliError> {
@@ -105,11 +125,19 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<ExitCode, CliError> {
 
 async fn show(client: &ApiClient, arguments: &LogsArguments, printer: &mut Printer) -> Result<(), CliError> {
     let mut pages = Pages::new(client, arguments);
-    if let Some(count) = arguments.count() {
-        return printer.print(&pages.newest(count).await?);
-    }
-    while let Some(rows) = pages.next().await? {
-        printer.print(&rows)?;
+    match (arguments.count(), arguments.around().is_some()) {
+        (Some(count), false) => printer.print(&pages.newest(count).await?)?,
+        (Some(count), true) => printer.print_groups(pages.newest_groups(count).await?)?,
+        (None, false) => {
+            while let Some(rows) = pages.next().await? {
+                printer.print(&rows)?;
+            }
+        }
+        (None, true) => {
+            while let Some(rows) = pages.next().await? {
+                printer.print_groups(groups(rows))?;
+            }
+        }
     }
     Ok(())
 }
@@ -142,6 +170,15 @@ impl LogsArguments {
         ends.filter_map(|(name, time)| Some((name, time.clone()?)))
     }
 
+    /// Lines around each match.
+    fn around(&self) -> Option<Around> {
+        let given = [self.context, self.before_context, self.after_context];
+        given.iter().any(Option::is_some).then(|| Around {
+            before: self.before_context.or(self.context).unwrap_or(0),
+            after: self.after_context.or(self.context).unwrap_or(0),
+        })
+    }
+
     /// The newest so many; none: all.
     fn count(&self) -> Option<usize> {
         self.lines
@@ -152,6 +189,7 @@ impl LogsArguments {
 /// Records, to the pager or to stdout.
 struct Printer {
     renderer: Renderer,
+    joiner: Joiner,
     out: Out,
 }
 
@@ -163,9 +201,29 @@ impl Printer {
                 arguments.output,
                 arguments.color.is_on(),
                 needle.map(|text| (text, !arguments.ignore_case)),
+                arguments.around().is_some(),
             ),
+            joiner: Joiner::default(),
             out: Out::open(!arguments.no_pager && !arguments.follow && arguments.output == Output::Text),
         }
+    }
+
+    /// Matches with what stands around them.
+    fn print_groups(&mut self, groups: Vec<Vec<Value>>) -> Result<(), CliError> {
+        for group in groups {
+            self.joiner.begin();
+            for mut row in group {
+                match self.joiner.step(&row) {
+                    Step::Skip => continue,
+                    Step::Print => {}
+                    Step::PrintApart => self.renderer.gap(&mut self.out)?,
+                }
+                row["group"] = self.joiner.number().into();
+                let is_match = row["match"].as_bool().unwrap_or(true);
+                self.renderer.record(&mut self.out, &row, is_match)?;
+            }
+        }
+        Ok(self.out.flush()?)
     }
 
     fn print(&mut self, rows: &[Value]) -> Result<(), CliError> {

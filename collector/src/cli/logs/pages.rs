@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::LogsArguments;
+use super::groups::{Around, groups};
 use crate::cli::CliError;
 use crate::cli::client::ApiClient;
 
@@ -12,6 +13,8 @@ const PAGE_ROWS: usize = 1_000;
 pub(super) struct Pages<'a> {
     client: &'a ApiClient,
     query: Vec<(&'static str, String)>,
+    /// Records that match, in one answer.
+    page_matches: usize,
     cursor: Option<String>,
     is_over: bool,
 }
@@ -20,9 +23,15 @@ impl<'a> Pages<'a> {
     pub(super) fn new(client: &'a ApiClient, arguments: &LogsArguments) -> Self {
         let mut query = arguments.filter();
         query.extend(arguments.range());
+        let around = arguments.around();
+        if let Some(around) = around {
+            query.push(("before", around.before.to_string()));
+            query.push(("after", around.after.to_string()));
+        }
         Self {
             client,
             query,
+            page_matches: around.map_or(PAGE_ROWS, Around::page_matches),
             cursor: None,
             is_over: false,
         }
@@ -33,7 +42,7 @@ impl<'a> Pages<'a> {
         if self.is_over {
             return Ok(None);
         }
-        self.ask("asc", PAGE_ROWS).await.map(Some)
+        self.ask("asc", self.page_matches).await.map(Some)
     }
 
     /// Does something come behind the last page?
@@ -43,12 +52,27 @@ impl<'a> Pages<'a> {
 
     /// The newest so many records, oldest of them first.
     pub(super) async fn newest(&mut self, count: usize) -> Result<Vec<Value>, CliError> {
-        let mut rows = Vec::new();
-        while rows.len() < count && !self.is_over {
-            rows.extend(self.ask("desc", PAGE_ROWS.min(count - rows.len())).await?);
-        }
+        let mut rows: Vec<Value> = self.newest_pages(count).await?.into_iter().flatten().collect();
         rows.reverse();
         Ok(rows)
+    }
+
+    /// The same with what stands around them, in groups.
+    pub(super) async fn newest_groups(&mut self, count: usize) -> Result<Vec<Vec<Value>>, CliError> {
+        let pages = self.newest_pages(count).await?.into_iter();
+        let mut groups: Vec<Vec<Value>> = pages.flat_map(groups).collect();
+        groups.reverse();
+        Ok(groups)
+    }
+
+    async fn newest_pages(&mut self, count: usize) -> Result<Vec<Vec<Value>>, CliError> {
+        let (mut pages, mut left) = (Vec::new(), count);
+        while left > 0 && !self.is_over {
+            let limit = self.page_matches.min(left);
+            pages.push(self.ask("desc", limit).await?);
+            left -= limit;
+        }
+        Ok(pages)
     }
 
     async fn ask(&mut self, order: &str, limit: usize) -> Result<Vec<Value>, CliError> {
