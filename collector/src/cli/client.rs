@@ -190,7 +190,7 @@ impl ApiClient {
 }
 
 /// What is behind an error of the client: its own words only say that there was one.
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

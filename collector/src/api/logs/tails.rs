@@ -26,7 +26,8 @@ use crate::api::rows;
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 /// Rows from which on a batch is looked at alone.
 const ROUND_ROWS: usize = 8_192;
-/// Text that waits for a tail's reader.
+/// Text that waits for a tail's reader while more comes. What comes together is not cut by this: a reader that keeps up
+/// gets a batch of any size.
 const BUFFER_BYTES_MAX: usize = 512 << 10;
 /// Batches kept for tails that come back.
 const HISTORY_BYTES_MAX: usize = 8 << 20;
@@ -369,15 +370,15 @@ fn addresses(batch: &RecordBatch) -> Option<Vec<Address>> {
 impl Tail {
     fn push(&self, events: Vec<Event>) {
         let mut waiting = self.waiting.lock();
+        while waiting.bytes > BUFFER_BYTES_MAX
+            && let Some(oldest) = waiting.events.pop_front()
+        {
+            waiting.bytes -= oldest.text.len();
+            waiting.missed += 1;
+        }
         for event in events {
             waiting.bytes += event.text.len();
             waiting.events.push_back(event);
-            while waiting.bytes > BUFFER_BYTES_MAX && waiting.events.len() > 1 {
-                if let Some(oldest) = waiting.events.pop_front() {
-                    waiting.bytes -= oldest.text.len();
-                    waiting.missed += 1;
-                }
-            }
         }
         drop(waiting);
         self.fresh.notify_one();
