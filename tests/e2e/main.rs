@@ -10,4 +10,5 @@ mod docs;
 mod faults;
 mod follow;
 mod outage;
+mod reload;
 mod rotation;

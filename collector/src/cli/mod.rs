@@ -40,10 +40,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use edgelogger_common::config::ConfigError;
+use edgelogger_common::config::{ConfigError, Source, process_environment};
 use edgelogger_common::error_code::{self, ErrorCode};
 
-use crate::config::{Config, Overrides};
+use crate::config::{Config, FileConfig, Overrides};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -151,6 +151,19 @@ impl RunArguments {
             advertise: self.advertise.clone(),
             console: self.console,
         }
+    }
+
+    /// What runs, and what was said, as it can be compared.
+    fn load_and_show(&self) -> Result<(Config, serde_json::Value), ConfigError> {
+        let overrides = self.overrides();
+        let (source, file) = match &self.config {
+            Some(path) => FileConfig::read(path)?,
+            None => (Source::new("the defaults", ""), FileConfig::default()),
+        };
+        let config = file.check(&source, &overrides)?;
+        let mut shown: FileConfig = source.parse(&process_environment)?;
+        shown.apply(&overrides);
+        Ok((config, serde_json::to_value(&shown).unwrap_or_default()))
     }
 
     fn load(&self) -> Result<Config, ConfigError> {

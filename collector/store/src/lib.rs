@@ -73,7 +73,7 @@ mod tests;
 mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
-pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
+pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Keeping, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
 pub use inspect::{FileListing, RowsQuery, StoreFiles};

@@ -140,7 +140,7 @@ async fn logs(
     let format = Format::choose(&asked, &headers)?;
     let limit = asked.count(&LIMIT);
     let mut query = LogQuery {
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
         order: match asked.word(&ORDER) {
             Some("asc") => Order::OldestFirst,
             _ => Order::NewestFirst,

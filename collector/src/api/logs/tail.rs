@@ -103,7 +103,7 @@ async fn tail(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query = LogQuery {
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
         ..filter(&asked)?
     };
     let last = last_event(&asked, &headers)?;
@@ -240,7 +240,7 @@ async fn received_ns(context: &ApiContext, address: &Address) -> Result<Option<i
         before: 0,
         after: 0,
         columns: Some(vec![column_of("received_time")]),
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
     };
     let Some(place) = context.store.context(place).await? else {
         return Ok(None);

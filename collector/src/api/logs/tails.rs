@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -74,7 +75,7 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Tails {
     arrivals: Arc<Arrivals>,
-    tails_max: usize,
+    tails_max: AtomicUsize,
     hub: Mutex<Hub>,
 }
 
@@ -138,7 +139,7 @@ impl Tails {
     pub fn new(arrivals: Arc<Arrivals>, tails_max: usize) -> Self {
         Self {
             arrivals,
-            tails_max,
+            tails_max: AtomicUsize::new(tails_max),
             hub: Mutex::default(),
         }
     }
@@ -160,7 +161,7 @@ impl Tails {
             fresh: Notify::new(),
         });
         let mut hub = self.hub.lock();
-        if hub.tails.len() >= self.tails_max || hub.is_closed {
+        if hub.tails.len() >= self.tails_max() || hub.is_closed {
             return Ok(None);
         }
         hub.tails.push(Arc::clone(&tail));
@@ -190,8 +191,13 @@ impl Tails {
 
     /// How many may be at once.
     #[must_use]
-    pub const fn tails_max(&self) -> usize {
-        self.tails_max
+    pub fn tails_max(&self) -> usize {
+        self.tails_max.load(Ordering::Relaxed)
+    }
+
+    /// So many from now on; those that are open stay.
+    pub fn set_tails_max(&self, tails_max: usize) {
+        self.tails_max.store(tails_max, Ordering::Relaxed);
     }
 
     /// Ends all of them, and lets none begin.
