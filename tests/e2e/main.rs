@@ -10,5 +10,7 @@ mod docs;
 mod faults;
 mod follow;
 mod outage;
+mod reference;
 mod reload;
 mod rotation;
+mod tutorial;

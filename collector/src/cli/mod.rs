@@ -215,6 +215,12 @@ fn color() -> bool {
     io::stderr().is_terminal() && !edgelogger_common::telemetry::no_color()
 }
 
+/// What can be typed, for its reference.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
