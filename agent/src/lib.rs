@@ -25,6 +25,7 @@
 //! | [`adoption`] | an agent whose state is lost goes on where it was |
 //! | [`alarm`] | how a source that sleeps is woken |
 //! | [`problem`] | something that is wrong, and what to do about it |
+//! | [`reload`] | what is told of the configuration in force |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -39,6 +40,7 @@ pub mod encoder;
 pub mod flow;
 pub mod pipeline;
 pub mod problem;
+pub mod reload;
 pub mod ring;
 pub mod sources;
 pub mod spool;

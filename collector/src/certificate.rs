@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, TlsConfig};
 use crate::health::Health;
 use crate::setup::{DataDir, SetupError};
 
@@ -29,6 +29,7 @@ enum Origin {
 /// The certificate, and how to get the next one.
 #[derive(Debug)]
 pub struct Certificate {
+    data_dir: PathBuf,
     origin: Origin,
     check_every: Duration,
     time: Arc<FloorTime>,
@@ -42,19 +43,11 @@ impl Certificate {
     /// # Errors
     /// Files that can't be used.
     pub fn prepare(config: &Config, time: Arc<FloorTime>) -> Result<Self, SetupError> {
-        let origin = match &config.tls.files {
-            Some((chain, key)) => Origin::Files {
-                chain: chain.clone(),
-                key: key.clone(),
-            },
-            None => Origin::Own {
-                dir: DataDir::new(&config.data_dir).tls(),
-                names: with_own_names(&config.tls.names),
-            },
-        };
+        let origin = Origin::of(&config.tls, &config.data_dir);
         let pair = origin.load(&time)?;
         let (in_force, _) = watch::channel(tls::server_config(&pair.chain_pem, &pair.key_pem)?);
         Ok(Self {
+            data_dir: config.data_dir.clone(),
             origin,
             check_every: config.tls.check_every,
             time,
@@ -78,12 +71,21 @@ impl Certificate {
         self.in_force.subscribe()
     }
 
-    /// Looks for a new one until `stop`. One that can't be used leaves the old one in force, and health says so.
-    pub async fn keep_current(mut self, health: Arc<Health>, stop: CancellationToken) {
+    /// Looks for a new one until `stop`, now and then and when somebody says where it comes from. One that can't be used
+    /// leaves the old one in force, and health says so.
+    pub async fn keep_current(
+        mut self,
+        health: Arc<Health>,
+        mut configured: watch::Receiver<TlsConfig>,
+        stop: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.check_every) => {}
+                Ok(()) = configured.changed() => {
+                    self.origin = Origin::of(&configured.borrow_and_update(), &self.data_dir);
+                }
             }
             let looked = tokio::task::spawn_blocking(move || {
                 let changed = self.look();
@@ -120,6 +122,19 @@ impl Certificate {
 }
 
 impl Origin {
+    fn of(config: &TlsConfig, data_dir: &Path) -> Self {
+        match &config.files {
+            Some((chain, key)) => Self::Files {
+                chain: chain.clone(),
+                key: key.clone(),
+            },
+            None => Self::Own {
+                dir: DataDir::new(data_dir).tls(),
+                names: with_own_names(&config.names),
+            },
+        }
+    }
+
     fn load(&self, time: &FloorTime) -> Result<CertificateAndKey, SetupError> {
         match self {
             Self::Files { chain, key } => Ok(CertificateAndKey {

@@ -231,6 +231,8 @@ described! {
         pub time: String,
         /// Seconds since the start of this process.
         pub uptime_s: u64,
+        /// What runs it.
+        pub configuration: ConfigurationReport,
         /// What came in.
         pub ingest: IngestReport,
         /// The commit log.
@@ -239,6 +241,17 @@ described! {
         pub sinks: Vec<SinkReport>,
         /// Agents that are connected now, at most [`SESSIONS_SHOWN_MAX`].
         pub sessions: Vec<SessionReport>,
+    }
+}
+
+described! {
+    /// The configuration in force.
+    #[derive(Debug, Clone, Default, Serialize)]
+    pub struct ConfigurationReport {
+        /// Since when, RFC 3339: the start, or the last reload.
+        pub loaded: String,
+        /// Settings that were changed and wait for the next start.
+        pub needs_restart: Vec<String>,
     }
 }
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Modules in the order of the flow: [`flow`] (the types between the stages), [`ingest`], [`log`], [`sinks`], [`api`];
-//! [`health`] is told by all of them; [`machines`] is who there is. [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together, [`cli`]
-//! is what a person types.
+//! [`health`] is told by all of them; [`machines`] is who there is. [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together,
+//! [`in_force`] and [`reload`] are what changes while it runs, [`cli`] is what a person types.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -18,10 +18,12 @@ pub mod cli;
 pub mod config;
 pub mod flow;
 pub mod health;
+pub mod in_force;
 pub mod ingest;
 pub mod ledger;
 pub mod log;
 pub mod machines;
+pub mod reload;
 pub mod setup;
 pub mod sinks;
 pub mod text;

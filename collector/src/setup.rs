@@ -239,9 +239,18 @@ impl Keys {
     /// Files that can't be used.
     pub fn prepare(config: &Config) -> Result<Self, SetupError> {
         let signing = DataDir::new(&config.data_dir).signing_key()?;
+        let verifying = Self::verifying(&signing, &config.verifying_keys)?;
+        Ok(Self { signing, verifying })
+    }
+
+    /// The own key and those in these files.
+    ///
+    /// # Errors
+    /// Files that can't be used.
+    pub fn verifying(signing: &SigningKey, files: &[PathBuf]) -> Result<VerifyingKeys, SetupError> {
         let mut verifying = VerifyingKeys::new();
         verifying.add(signing.verifying_key())?;
-        for path in &config.verifying_keys {
+        for path in files {
             let pem = fs::read_to_string(path).map_err(|source| SetupError::Folder {
                 action: "read",
                 path: path.clone(),
@@ -249,7 +258,7 @@ impl Keys {
             })?;
             verifying.add_pem(&pem, &path.display().to_string())?;
         }
-        Ok(Self { signing, verifying })
+        Ok(verifying)
     }
 }
 

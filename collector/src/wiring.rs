@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use edgelogger_common::auth::{self, Audience, AuthError, SigningKey};
+use edgelogger_common::auth::{self, Audience, AuthError};
 use edgelogger_common::block::batch::BatchLimits;
 use edgelogger_common::codec::DecodeLimits;
 use edgelogger_common::disk::{DiskLock, OsDisk};
@@ -17,6 +17,7 @@ use edgelogger_common::tls::FloorTime;
 use edgelogger_store::{EmbeddedStore, LogGapKind, Missed, Store, StoreError, StoreOptions};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,12 +27,14 @@ use crate::certificate::Certificate;
 use crate::config::{Config, OnLogFull, Start};
 use crate::flow::{Hold, SinkCounts, SinkProgress};
 use crate::health::{Health, HealthReport, HealthVerdict, Problem, SinkReport, rfc3339};
+use crate::in_force::InForce;
 use crate::ingest::{
     Budget, Counts, Heads, IngestContext, IngestError, IngestListener, KnownStreams, Registry, Validator,
 };
 use crate::ledger::{HeadsFile, Ledger, Settler};
 use crate::log::{EmbeddedLog, LogOpenError, LogSettings, LogStatus, OpenedLog};
 use crate::machines::{BookFile, Machines, MachinesTable, StreamsTable};
+use crate::reload::{Noted, Reload, settings};
 use crate::setup::{self, DataDir, Keys, SetupError};
 use crate::sinks::{ConsoleSink, DeadLetters, Runner, RunningSink, Sink, StoreSink};
 
@@ -198,7 +201,20 @@ impl Stages {
             .add_table(Arc::new(MachinesTable(Arc::downgrade(&machines))));
         self.store
             .add_table(Arc::new(StreamsTable(Arc::downgrade(&ledger))));
+        let tails = Arc::new(Tails::new(self.store.arrivals(), self.config.api.tails_max));
+        let (certificate, configured) = watch::channel(self.config.tls.clone());
+        let reload = Arc::new(Reload {
+            clock: Arc::clone(&self.config.clock),
+            health: Arc::clone(&self.health),
+            signing_key: self.keys.signing,
+            in_force: Arc::clone(&context.in_force),
+            certificate,
+            tails: Arc::clone(&tails),
+            store: Arc::clone(&self.store),
+            noted: Noted::at_start(&*self.config.clock),
+        });
         let source = Arc::new(Source {
+            reload: Arc::clone(&reload),
             started: self.config.clock.monotonic(),
             clock: Arc::clone(&self.config.clock),
             health: Arc::clone(&self.health),
@@ -216,11 +232,9 @@ impl Stages {
             ledger,
             machines,
             needs_token: self.config.api.needs_token,
-            keys: self.keys.verifying.clone(),
+            in_force: Arc::clone(&context.in_force),
             time: Arc::clone(&self.time),
-            query_timeout: self.config.store.query_timeout,
-            query_rows_max: self.config.store.query_rows_max,
-            tails: Arc::new(Tails::new(self.store.arrivals(), self.config.api.tails_max)),
+            tails,
             connection_limits: ConnectionLimits {
                 connections_max: self.config.api.connections_max,
                 header_timeout: self.config.api.header_timeout,
@@ -229,10 +243,11 @@ impl Stages {
         let (sessions, requests) = (TaskTracker::new(), TaskTracker::new());
         let names = self.certificate.names();
         sessions.spawn(ingest.serve(context, self.certificate.in_force(), sessions.clone()));
-        sessions.spawn(
-            self.certificate
-                .keep_current(Arc::clone(&self.health), stop_ingest.clone()),
-        );
+        sessions.spawn(self.certificate.keep_current(
+            Arc::clone(&self.health),
+            configured,
+            stop_ingest.clone(),
+        ));
         let settler = Settler::new(
             Arc::clone(&self.store),
             Arc::clone(&source.ingest),
@@ -254,7 +269,7 @@ impl Stages {
             heads,
             book,
             store: self.store,
-            signing_key: self.keys.signing,
+            reload,
             stop: StopGuard {
                 ingest: stop_ingest,
                 api: stop_api,
@@ -268,20 +283,16 @@ impl Stages {
     }
 
     fn ingest_context(&self, stop: CancellationToken) -> IngestContext {
-        let settings = self.config.ingest.settings.clone();
+        let ingest = self.config.ingest.settings.clone();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let clock = Arc::clone(&self.config.clock);
         IngestContext {
-            registry: Registry::new(
-                Arc::clone(&clock),
-                Arc::clone(&self.health),
-                settings.sessions_max,
-            ),
-            validator: Validator::new(settings.batch_limits, threads),
-            settings,
+            registry: Registry::new(Arc::clone(&clock), Arc::clone(&self.health), ingest.sessions_max),
+            validator: Validator::new(ingest.batch_limits, threads),
+            settings: ingest,
             clock,
             time: Arc::clone(&self.time),
-            keys: self.keys.verifying.clone(),
+            in_force: InForce::new(settings(&self.config, self.keys.verifying.clone())),
             budget: Budget::new(self.config.ingest.memory_bytes),
             known: KnownStreams::default(),
             stored: {
@@ -425,7 +436,7 @@ pub struct RunningCollector {
     heads: Arc<HeadsFile>,
     book: Arc<BookFile>,
     store: Arc<EmbeddedStore>,
-    signing_key: SigningKey,
+    reload: Arc<Reload>,
     stop: StopGuard,
     sessions: TaskTracker,
     requests: TaskTracker,
@@ -440,7 +451,19 @@ impl RunningCollector {
     /// # Errors
     /// A name that no token can have.
     pub fn issue_token(&self, audience: Audience, subject: &str, ttl: Duration) -> Result<String, AuthError> {
-        auth::issue(&self.signing_key, audience, subject, ttl, self.time.now_ns())
+        auth::issue(
+            &self.reload.signing_key,
+            audience,
+            subject,
+            ttl,
+            self.time.now_ns(),
+        )
+    }
+
+    /// Puts another configuration in force, as far as that is possible while it runs.
+    #[must_use]
+    pub fn reload(&self) -> &Reload {
+        &self.reload
     }
 
     /// How it is.
@@ -494,6 +517,7 @@ impl RunningCollector {
 
 /// Puts together how everything is.
 struct Source {
+    reload: Arc<Reload>,
     started: Duration,
     clock: Arc<dyn edgelogger_common::clock::Clock>,
     health: Arc<Health>,
@@ -546,6 +570,7 @@ impl Source {
             version: env!("CARGO_PKG_VERSION"),
             time: rfc3339(self.clock.wall_ns()),
             uptime_s: uptime.as_secs(),
+            configuration: self.reload.report(),
             ingest: self.ingest.report(self.ingest_addr.to_string()),
             log: self.log.report(&self.view, self.log_bytes_max),
             sinks: sinks.collect(),

@@ -5,6 +5,7 @@
 //! Control characters in logged text are escaped by the formatter, so that a log line cannot steer a terminal.
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -66,47 +67,87 @@ impl TelemetryError {
     }
 }
 
+/// Puts another filter in force.
+type SetFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
 /// Starts logging to stderr, once per process. An empty filter means [`DEFAULT_FILTER`].
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+    let color = io::stderr().is_terminal() && !no_color();
+    let (subscriber, set_filter) = subscriber(format, in_force(filter)?, color, io::stderr);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadyStarted)?;
+    let _ = SET_FILTER.set(set_filter);
+    Ok(())
+}
+
+/// Logs by another filter from now on. What [`FILTER_VARIABLE`] says still comes first.
+///
+/// # Errors
+/// A filter that is not understood; the one before stays.
+pub fn set_filter(filter: &str) -> Result<(), TelemetryError> {
+    let filter = in_force(filter)?;
+    if let Some(set_filter) = SET_FILTER.get() {
+        set_filter(filter);
+    }
+    Ok(())
+}
+
+/// Whether [`init`] would take it.
+///
+/// # Errors
+/// A filter that is not understood.
+pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
+    in_force(filter).map(drop)
+}
+
+fn in_force(configured: &str) -> Result<EnvFilter, TelemetryError> {
     let overriding = std::env::var(FILTER_VARIABLE).unwrap_or_default();
-    let filter = [overriding.as_str(), filter, DEFAULT_FILTER]
+    let filter = [overriding.as_str(), configured, DEFAULT_FILTER]
         .into_iter()
         .find(|filter| !filter.trim().is_empty())
         .unwrap_or(DEFAULT_FILTER);
-    let color = io::stderr().is_terminal() && !no_color();
-    let subscriber = subscriber(format, filter, color, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadyStarted)
+    parse(filter)
 }
 
-fn subscriber<W>(
-    format: LogFormat,
-    filter: &str,
-    color: bool,
-    writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let filter = EnvFilter::builder()
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
         .parse(filter)
         .map_err(|error| TelemetryError::BadFilter {
             filter: filter.to_owned(),
             reason: error.to_string(),
-        })?;
+        })
+}
+
+fn subscriber<W>(
+    format: LogFormat,
+    filter: EnvFilter,
+    color: bool,
+    writer: W,
+) -> (Box<dyn Subscriber + Send + Sync>, SetFilter)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let common = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
         .with_writer(writer);
-    Ok(match format {
-        LogFormat::Text => Box::new(common.with_ansi(color).finish()),
-        LogFormat::Json => Box::new(
-            common
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .finish(),
-        ),
-    })
+    // It fails only when the subscriber is gone, which lives as long as the process.
+    match format {
+        LogFormat::Text => {
+            let builder = common.with_ansi(color).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter: EnvFilter| drop(handle.reload(filter));
+            (Box::new(builder.finish()), Box::new(set))
+        }
+        LogFormat::Json => {
+            let builder = common.json().flatten_event(true).with_current_span(false);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter: EnvFilter| drop(handle.reload(filter));
+            (Box::new(builder.finish()), Box::new(set))
+        }
+    }
 }
 
 /// Lets an event through once per interval and counts the ones between, so that a fault that repeats a
@@ -185,7 +226,7 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, filter, false, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(format, parse(filter).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap()
@@ -243,11 +284,30 @@ mod tests {
     }
 
     #[test]
+    fn another_filter_is_in_force_from_then_on() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let (subscriber, set_filter) =
+                subscriber(format, parse("error").unwrap(), false, move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                let log = || tracing::info!("said");
+                log();
+                set_filter(parse("info").unwrap());
+                log();
+                set_filter(parse("off").unwrap());
+                log();
+            });
+            assert_eq!(
+                String::from_utf8(lines.0.lock().clone()).unwrap().lines().count(),
+                1
+            );
+        }
+    }
+
+    #[test]
     fn a_filter_that_is_not_understood_is_refused_with_an_example() {
-        let error = subscriber(LogFormat::Text, "edgelogger=loud", false, io::sink)
-            .err()
-            .unwrap()
-            .to_string();
+        let error = parse("edgelogger=loud").err().unwrap().to_string();
         assert!(
             error.starts_with("the log filter \"edgelogger=loud\" is not understood ("),
             "{error}"

@@ -50,6 +50,7 @@ fn every_link_of_the_pages_leads_somewhere() {
     let pages = [
         "README.md",
         "docs/ARCHITECTURE.md",
+        "docs/tutorial.md",
         "docs/formats.md",
         "docs/protocol.md",
         "docs/decisions/README.md",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{EXIT_CODES, Failure};
-use crate::config::{AgentConfig, CONFIG_PATH_DEFAULT, Overrides};
+use crate::config::{AgentConfig, CONFIG_PATH_DEFAULT, Invalid, Overrides};
 
 const RUN_EXAMPLES: &str = "Examples:
   edgelogger-agent run --collector wss://collector.example:7443 --ca ca.pem --token-file token --journald --host-metrics
@@ -460,6 +460,22 @@ impl ConfigArguments {
             }
             None => Ok(AgentConfig::from_flags(&overrides)?),
         }
+    }
+
+    /// The same while the agent runs, checked; an error with its code and in one line.
+    pub(super) fn load_again(&self) -> Result<AgentConfig, (&'static str, String)> {
+        let of_flags = |error: Invalid| (error.code().code, error.to_string());
+        let config = match self.file() {
+            Some(path) => {
+                let read = AgentConfig::read(&path, &edgelogger_common::config::process_environment);
+                let mut config = read.map_err(|error| (error.error_code().code, format!("{error:#}")))?;
+                config.apply(&self.overrides());
+                config
+            }
+            None => AgentConfig::from_flags(&self.overrides()).map_err(of_flags)?,
+        };
+        config.check().map_err(of_flags)?;
+        Ok(config)
     }
 
     /// Where the agent keeps its state; needs neither collector nor CA.

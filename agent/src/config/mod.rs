@@ -37,6 +37,18 @@ use crate::transport::CollectorConfig;
 
 pub use schema::schema;
 
+/// What comes into force by a reload: settings and tables. `docs/configuration-agent.md` marks them.
+pub const RELOADS: &[&str] = &[
+    "shutdown_timeout",
+    "collector",
+    "labels",
+    "batch",
+    "memory",
+    "spool",
+    "log.filter",
+    "source",
+];
+
 pub use check::{Invalid, LABEL_BYTES_MAX, LABELS_MAX};
 
 /// Where a configuration is looked for when none is named.

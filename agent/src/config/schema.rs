@@ -20,12 +20,13 @@ pub fn schema() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::RELOADS;
     use super::*;
 
     #[test]
     fn schema_and_reference_are_current() {
         let schema = schema();
-        let page = config::reference("Configuration of the agent", &schema);
+        let page = config::reference("Configuration of the agent", &schema, RELOADS);
         config::assert_current("config/agent.schema.json", &format!("{schema:#}\n"));
         config::assert_current("docs/configuration-agent.md", &page);
     }

@@ -58,6 +58,7 @@ use crate::adoption::Adoption;
 use crate::checkpoint::{CheckpointError, Checkpoints, Durability, StreamState};
 use crate::config::{AgentConfig, Invalid};
 use crate::encoder::{BatchesInFlight, Encoder};
+use crate::reload::ConfigurationNote;
 use crate::ring::Ring;
 use crate::sources::file::{FileSourceError, RESCUE_PATIENCE};
 use crate::spool::{SPOOL_DIR, Spool, SpoolThread};
@@ -124,6 +125,8 @@ pub struct Ground {
     pub clock: Arc<dyn Clock>,
     /// Where state lies.
     pub disk: Arc<dyn Disk>,
+    /// What is told of the configuration.
+    pub configuration: ConfigurationNote,
 }
 
 impl Default for Ground {
@@ -131,6 +134,7 @@ impl Default for Ground {
         Self {
             clock: Arc::new(SystemClock::new()),
             disk: Arc::new(OsDisk),
+            configuration: ConfigurationNote::default(),
         }
     }
 }
@@ -204,7 +208,12 @@ impl Agent {
             disk: Arc::clone(&ground.disk),
             quarantine_dir: config.state_dir.join(QUARANTINE_DIR),
         })?;
-        let reporter = Reporter::new(Arc::clone(&vitals), status, config.memory.ring_bytes.as_u64());
+        let reporter = Reporter::new(
+            Arc::clone(&vitals),
+            status,
+            config.memory.ring_bytes.as_u64(),
+            ground.configuration.clone(),
+        );
         let socket = StatusSocket::bind(&config.state_dir, reporter);
         let checkpoint_thread = checkpoint::CheckpointThread::start(Arc::clone(&checkpoints))
             .map_err(AgentError::system("start the checkpoint thread"))?;

@@ -11,6 +11,7 @@ use super::report::{
 };
 use super::sources::{self, Lags};
 use crate::pipeline::{AgentVitals, process_cost};
+use crate::reload::ConfigurationNote;
 use crate::sources::file::{FileSourceStatus, FileState, FileStatus};
 use crate::sources::host_metrics::HostMetricsStatus;
 use crate::sources::journald::JournaldStatus;
@@ -22,6 +23,7 @@ pub struct Reporter {
     vitals: Arc<AgentVitals>,
     connection: watch::Receiver<TransportStatus>,
     ring_bytes_max: u64,
+    configuration: ConfigurationNote,
 }
 
 impl Reporter {
@@ -31,11 +33,13 @@ impl Reporter {
         vitals: Arc<AgentVitals>,
         connection: watch::Receiver<TransportStatus>,
         ring_bytes_max: u64,
+        configuration: ConfigurationNote,
     ) -> Self {
         Self {
             vitals,
             connection,
             ring_bytes_max,
+            configuration,
         }
     }
 
@@ -58,7 +62,8 @@ impl Reporter {
         let host_metrics = sources.host_metrics.as_ref().map(HostMetricsStatus::view);
         let spool = self.vitals.spool();
 
-        let problems = problems::all(&self.vitals, &transport, files.as_ref(), spool.as_ref());
+        let mut problems = problems::all(&self.vitals, &transport, files.as_ref(), spool.as_ref());
+        problems.extend(self.configuration.problem());
 
         StatusReport {
             version: crate::VERSION.to_owned(),
@@ -72,6 +77,7 @@ impl Reporter {
                 Health::Degraded
             },
             problems,
+            needs_restart: self.configuration.needs_restart(),
             rss_bytes: cost.rss_bytes,
             cpu_time_ns: cost.cpu_time_ns,
             ring_bytes: self.vitals.ring().0,

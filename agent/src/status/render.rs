@@ -71,6 +71,14 @@ pub fn render(report: &StatusReport) -> String {
         share(report.cpu_time_ns, report.uptime_ns)
     );
     line(&mut out, "process", &process);
+    if !report.needs_restart.is_empty() {
+        let keys = harmless(&report.needs_restart.join(", "));
+        line(
+            &mut out,
+            "restart",
+            &format!("needed for {keys} to come into force"),
+        );
+    }
     sources(&mut out, &report.sources);
     if let Some(files) = &report.files {
         behind(&mut out, files);
@@ -301,6 +309,7 @@ mod tests {
             rejected: 1,
         };
         StatusReport {
+            needs_restart: Vec::new(),
             version: "0.1.0".into(),
             pid: 17,
             now_ns: 100_000_000_000,

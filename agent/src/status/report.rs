@@ -38,6 +38,9 @@ pub struct StatusReport {
     pub health: Health,
     /// What does not, and what to do about it.
     pub problems: Vec<Problem>,
+    /// Settings that were changed and wait for the next start.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
     /// Memory in use.
     pub rss_bytes: u64,
     /// Processor time since the start.

@@ -39,7 +39,7 @@ fn check_token(headers: &HeaderMap, context: &ApiContext) -> Result<String, Prob
         .map(|value| value.to_str().unwrap_or("not ASCII"));
     let claims = auth::verify(
         auth::bearer(header)?,
-        &context.keys,
+        &context.in_force.get().keys,
         Audience::People,
         context.time.now_ns(),
     )?;

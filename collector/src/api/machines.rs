@@ -202,7 +202,7 @@ async fn volume(
             ]),
             limits: SqlLimits {
                 rows_max: VOLUME_ROWS_MAX,
-                time_max: context.query_timeout,
+                time_max: context.query_timeout(),
                 ..SqlLimits::default()
             },
         })

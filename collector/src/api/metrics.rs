@@ -263,7 +263,7 @@ async fn range(
     Extension(asked): Extension<Asked>,
 ) -> Result<Json<RangeAnswer>, Problem> {
     let query = RangeQuery {
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
         ..check(&asked, context.time.now_ns())?
     };
     let name = query.name.clone();

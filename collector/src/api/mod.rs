@@ -38,7 +38,6 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::{Extension, Router, middleware};
-use edgelogger_common::auth::VerifyingKeys;
 use edgelogger_common::tls::FloorTime;
 use edgelogger_store::Store;
 use futures_util::future::BoxFuture;
@@ -48,6 +47,7 @@ pub use logs::Tails;
 pub use server::{ApiError, ApiListener, ConnectionLimits};
 
 use crate::health::HealthReport;
+use crate::in_force::InForce;
 use crate::ledger::Ledger;
 use crate::machines::Machines;
 use operation::{Document, Operation};
@@ -96,18 +96,22 @@ pub struct ApiContext {
     pub machines: Arc<Machines>,
     /// Must a request have a token?
     pub needs_token: bool,
-    /// What tokens are checked with.
-    pub keys: VerifyingKeys,
+    /// Keys, and what a query may take.
+    pub in_force: Arc<InForce>,
     /// The time.
     pub time: Arc<FloorTime>,
-    /// Longest query.
-    pub query_timeout: Duration,
-    /// Rows of an answer.
-    pub query_rows_max: usize,
     /// Live tails.
     pub tails: Arc<Tails>,
     /// What connections may take.
     pub connection_limits: ConnectionLimits,
+}
+
+impl ApiContext {
+    /// Longest query.
+    #[must_use]
+    pub fn query_timeout(&self) -> Duration {
+        self.in_force.get().query_timeout
+    }
 }
 
 impl ApiListener {

@@ -14,6 +14,8 @@ const COUNT_MAX: usize = 64;
 /// Longest key of a family (`attr.KEY`) and longest value there, in characters.
 const KEY_CHARS_MAX: usize = 256;
 const VALUE_CHARS_MAX: usize = 4096;
+/// Milliseconds since 1970 until the year 5138; as nanoseconds beyond 2262 they become the last time that there is.
+const MOMENT_DIGITS_MAX: usize = 14;
 
 /// One parameter.
 #[derive(Debug)]
@@ -63,8 +65,8 @@ pub enum Kind {
         /// Most.
         max: usize,
     },
-    /// The address of a record: stream and position.
-    Address,
+    /// Where a tail was: the address of a record (stream and position), or a moment in ms since 1970 behind an `@`.
+    Place,
     /// `NAME.KEY=VALUE`, any number of them.
     Family,
 }
@@ -289,11 +291,14 @@ impl Parameter {
                 };
                 wrong(format!("is not {length} hexadecimal digits in lower case"))
             }
-            Kind::Address => {
-                if is_address(&value) {
+            Kind::Place => {
+                if is_place(&value) {
                     return Ok(Given::Text(value));
                 }
-                wrong("is no address: 32 hexadecimal digits, a colon and a position".to_owned())
+                wrong(
+                    "is no event's id: 32 hexadecimal digits, a colon and a position, or @ and milliseconds since 1970"
+                        .to_owned(),
+                )
             }
             Kind::Family => wrong(format!("needs a key: {name}.KEY=VALUE")),
         }
@@ -363,7 +368,9 @@ impl Parameter {
             Kind::Hex { min, max } => {
                 json!({ "type": "string", "pattern": format!("^[0-9a-f]{{{min},{max}}}$") })
             }
-            Kind::Address => json!({ "type": "string", "pattern": "^[0-9a-f]{32}:[0-9]{1,18}$" }),
+            Kind::Place => {
+                json!({ "type": "string", "pattern": "^([0-9a-f]{32}:[0-9]{1,18}|@[0-9]{1,14})$" })
+            }
             Kind::Family => json!({
                 "type": "object",
                 "propertyNames": { "pattern": format!("^{}\\..{{1,{KEY_CHARS_MAX}}}$", self.name) },
@@ -374,13 +381,16 @@ impl Parameter {
     }
 }
 
-fn is_address(text: &str) -> bool {
+fn is_place(text: &str) -> bool {
+    let is_number = |text: &str, digits_max| {
+        (1..=digits_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if let Some(moment) = text.strip_prefix('@') {
+        return is_number(moment, MOMENT_DIGITS_MAX);
+    }
     let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
     text.split_once(':').is_some_and(|(stream_id, position)| {
-        stream_id.len() == 32
-            && stream_id.bytes().all(is_hex)
-            && (1..=18).contains(&position.len())
-            && position.bytes().all(|byte| byte.is_ascii_digit())
+        stream_id.len() == 32 && stream_id.bytes().all(is_hex) && is_number(position, 18)
     })
 }
 

@@ -112,8 +112,8 @@ async fn sql(
         Format::choose(&asked, &headers)?
     };
     let limits = SqlLimits {
-        rows_max: context.query_rows_max,
-        time_max: context.query_timeout,
+        rows_max: context.in_force.get().query_rows_max,
+        time_max: context.query_timeout(),
         bytes_max: ANSWER_BYTES_MAX,
     };
     let query = SqlQuery {

@@ -14,6 +14,10 @@ use crate::text::harmless_lines;
 /// The collector gives up on a query after its own limit; this is only for one that is stuck.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3_700);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the head of an answer that has no end.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// And for all of it: none, but the client wants a number.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 /// A token has some 400 bytes.
 const TOKEN_FILE_BYTES_MAX: usize = 8 << 10;
 
@@ -30,6 +34,29 @@ pub(super) struct ClientArguments {
     /// A token for people, where the API asks for one
     #[arg(long, value_name = "FILE", env = "EDGELOGGER_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+}
+
+/// A request that was not answered as it should.
+pub(super) struct Refused {
+    pub error: CliError,
+    /// May the same request succeed later?
+    pub may_pass: bool,
+}
+
+impl Refused {
+    pub(super) const fn for_good(error: CliError) -> Self {
+        Self {
+            error,
+            may_pass: false,
+        }
+    }
+
+    const fn for_now(error: CliError) -> Self {
+        Self {
+            error,
+            may_pass: true,
+        }
+    }
 }
 
 pub(super) struct ApiClient {
@@ -85,6 +112,34 @@ impl ApiClient {
         self.json(answer).await
     }
 
+    /// An answer without end, to be read piece by piece.
+    pub(super) async fn open(&self, path: &str, query: &[(&str, String)]) -> Result<Response, Refused> {
+        let request = self.client.get(format!("{}{path}", self.url)).query(query);
+        let request = self.authorized(request.timeout(OPEN_TIMEOUT));
+        let silent = |_| {
+            let message = format!("the collector at {} does not answer", self.url);
+            Refused::for_now(CliError::coded(error_code::NO_COLLECTOR, message))
+        };
+        let answer = tokio::time::timeout(HEAD_TIMEOUT, request.send())
+            .await
+            .map_err(silent)?;
+        let answer = answer.map_err(|error| Refused::for_now(self.unreachable(&error)))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
+        Err(Refused {
+            error: self.refused(answer).await,
+            may_pass,
+        })
+    }
+
+    /// Where it asks.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     async fn ask(&self, request: RequestBuilder) -> Result<Response, CliError> {
         let answer = self
             .authorized(request)
@@ -113,14 +168,8 @@ impl ApiClient {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        CliError::coded(
-            error_code::NO_COLLECTOR,
-            format!("no collector answers at {}: {cause}", self.url),
-        )
+        let message = format!("no collector answers at {}: {}", self.url, root_cause(error));
+        CliError::coded(error_code::NO_COLLECTOR, message)
     }
 
     async fn refused(&self, answer: Response) -> CliError {
@@ -138,6 +187,15 @@ impl ApiClient {
             )),
         }
     }
+}
+
+/// What is behind an error of the client: its own words only say that there was one.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 fn read_token(path: &std::path::Path) -> Result<String, CliError> {

@@ -40,10 +40,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use edgelogger_common::config::ConfigError;
+use edgelogger_common::config::{ConfigError, Source, process_environment};
 use edgelogger_common::error_code::{self, ErrorCode};
 
-use crate::config::{Config, Overrides};
+use crate::config::{Config, FileConfig, Overrides};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -153,6 +153,19 @@ impl RunArguments {
         }
     }
 
+    /// What runs, and what was said, as it can be compared.
+    fn load_and_show(&self) -> Result<(Config, serde_json::Value), ConfigError> {
+        let overrides = self.overrides();
+        let (source, file) = match &self.config {
+            Some(path) => FileConfig::read(path)?,
+            None => (Source::new("the defaults", ""), FileConfig::default()),
+        };
+        let config = file.check(&source, &overrides)?;
+        let mut shown: FileConfig = source.parse(&process_environment)?;
+        shown.apply(&overrides);
+        Ok((config, serde_json::to_value(&shown).unwrap_or_default()))
+    }
+
     fn load(&self) -> Result<Config, ConfigError> {
         let overrides = self.overrides();
         match &self.config {
@@ -200,6 +213,12 @@ impl From<io::Error> for CliError {
 fn color() -> bool {
     use std::io::IsTerminal;
     io::stderr().is_terminal() && !edgelogger_common::telemetry::no_color()
+}
+
+/// What can be typed, for its reference.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// The whole program.
@@ -273,6 +292,7 @@ mod tests {
             "token create --agent machine-17",
             "token create --agent ada --audience people --ttl 30d --data-dir /d",
             "logs --machine machine-17 --since 10m timeout",
+            "logs -C 3 -B 1 -A 0 --since 1h timeout",
             "logs -f -n 20 -o json --severity warn --source /var/log/*",
             "sql SELECT",
             "sql --csv SELECT",

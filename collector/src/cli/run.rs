@@ -3,19 +3,22 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use edgelogger_common::config::Changes;
 use edgelogger_common::size::ByteSize;
 use edgelogger_common::telemetry;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CliError, RunArguments};
-use crate::config::Config;
+use crate::config::{Config, RELOADS};
+use crate::reload::{self, Reload};
 use crate::wiring::{Collector, RunningCollector};
 
 /// Stacks of the threads that serve agents: sessions live on the heap, and there may be many cores.
 const WORKER_STACK_BYTES: usize = 1 << 20;
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, CliError> {
-    let config = arguments.load()?;
+    let (config, shown) = arguments.load_and_show()?;
     telemetry::init(config.telemetry.format, &config.telemetry.filter)
         .map_err(|error| CliError::coded(error.error_code(), error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -24,13 +27,14 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, CliError> {
         .thread_stack_size(WORKER_STACK_BYTES)
         .build()
         .map_err(|error| CliError::Plain(format!("cannot start threads: {error}; raise `ulimit -u`")))?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(arguments, config, shown))
 }
 
-async fn serve(config: Config) -> Result<ExitCode, CliError> {
+async fn serve(arguments: &RunArguments, config: Config, shown: Value) -> Result<ExitCode, CliError> {
     let failed = |error: io::Error| CliError::Plain(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let data_dir = config.data_dir.clone();
     let running = Collector::start(config)
         .await
@@ -38,14 +42,49 @@ async fn serve(config: Config) -> Result<ExitCode, CliError> {
     // Whoever started us may have closed stdout; that is no reason to end.
     let _ = io::stdout().write_all(greeting(&running, &data_dir).as_bytes());
     tracing::info!(ingest = %running.ingest_addr, api = %running.api_addr, "ready");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut known = Known {
+        latest: shown.clone(),
+        at_start: shown,
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => known.reload(arguments, running.reload()),
+        }
     }
     tracing::info!("stopping");
     running.shutdown().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Configurations as they were written.
+struct Known {
+    /// What needs a restart is told against this one,
+    at_start: Value,
+    /// and what has changed against this one.
+    latest: Value,
+}
+
+impl Known {
+    /// Reads the file again. One that can't be used changes nothing.
+    fn reload(&mut self, arguments: &RunArguments, reload: &Reload) {
+        let (config, shown) = match arguments.load_and_show() {
+            Ok(loaded) => loaded,
+            Err(error) => return reload.refuse(error.error_code(), &format!("{error:#}")),
+        };
+        let changes = |since: &Value| Changes::between(since, &shown, RELOADS).unwrap_or_default();
+        let waiting = changes(&self.at_start).needs_restart;
+        if reload.apply(&config, waiting.clone()).is_err() {
+            return;
+        }
+        reload::log(&Changes {
+            reloaded: changes(&self.latest).reloaded,
+            needs_restart: waiting,
+        });
+        self.latest = shown;
+    }
 }
 
 /// What to do next, in commands that can be copied.

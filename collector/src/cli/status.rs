@@ -92,6 +92,11 @@ fn screen(health: &Value) -> String {
             text(&problem["what_to_do"])
         );
     }
+    let waiting = list(&health["configuration"]["needs_restart"]);
+    if !waiting.is_empty() {
+        let keys: Vec<String> = waiting.iter().map(text).collect();
+        let _ = writeln!(out, "\nneeds a restart to come into force: {}", keys.join(", "));
+    }
     let _ = writeln!(
         out,
         "\ningest  {} agents, {} batches, {} records, {}; rejected {}, sent again {}, refused {}; memory {} of {}",

@@ -20,6 +20,18 @@ use edgelogger_store::Retention;
 
 pub use schema::schema;
 
+/// What comes into force while the collector runs: settings and tables. `docs/configuration-collector.md` marks them.
+pub const RELOADS: &[&str] = &[
+    "store.retention",
+    "store.query_timeout",
+    "store.query_rows_max",
+    "ledger.detail_days",
+    "api.tails_max",
+    "tls",
+    "tokens.verifying_keys",
+    "telemetry.filter",
+];
+
 pub use file::{FileConfig, OnLogFull, Overrides, Start};
 
 use crate::ingest::IngestSettings;
@@ -138,7 +150,7 @@ pub struct ApiConfig {
 }
 
 /// Certificates.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
     /// Names and addresses of the server certificate beside those of this machine.
     pub names: Vec<String>,

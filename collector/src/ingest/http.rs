@@ -88,7 +88,7 @@ fn check_token(headers: &HeaderMap, context: &IngestContext) -> Result<Claims, A
         .map(|value| value.to_str().unwrap_or("not ASCII"));
     auth::verify(
         auth::bearer(header)?,
-        &context.keys,
+        &context.in_force.get().keys,
         Audience::Agents,
         context.time.now_ns(),
     )

@@ -39,7 +39,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use edgelogger_common::auth::VerifyingKeys;
 use edgelogger_common::block::batch::BatchLimits;
 use edgelogger_common::clock::Clock;
 use edgelogger_common::tls::FloorTime;
@@ -55,6 +54,7 @@ pub use validate::Validator;
 
 use crate::flow::LogSender;
 use crate::health::{Health, IngestReport};
+use crate::in_force::InForce;
 
 /// What ingest is told by the configuration.
 #[derive(Debug, Clone)]
@@ -88,8 +88,8 @@ pub struct IngestContext {
     pub clock: Arc<dyn Clock>,
     /// The time that tokens are checked against.
     pub time: Arc<FloorTime>,
-    /// Who may sign tokens.
-    pub keys: VerifyingKeys,
+    /// Who may sign tokens, among others.
+    pub in_force: Arc<InForce>,
     /// Sessions.
     pub registry: Arc<Registry>,
     /// Memory for payloads.

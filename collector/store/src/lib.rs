@@ -73,7 +73,7 @@ mod tests;
 mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
-pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
+pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Keeping, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
 pub use inspect::{FileListing, RowsQuery, StoreFiles};
@@ -81,8 +81,8 @@ pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
 pub use options::StoreOptions;
 pub use query::{
-    ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits, SqlResult,
-    VolumeCell, VolumeQuery,
+    Around, ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits,
+    SqlResult, VolumeCell, VolumeQuery,
 };
 pub use retention::{Retention, TableRetention};
 pub use schema::Table;

@@ -50,6 +50,7 @@ pub(crate) mod column {
     pub const SOURCE: &str = "source";
     pub const STREAM_ID: &str = "stream_id";
     pub const POSITION: &str = "position";
+    pub const SOURCE_LEN: &str = "source_len";
     pub const SEVERITY: &str = "severity";
     pub const BODY: &str = "body";
     pub const NAME: &str = "name";
@@ -123,7 +124,7 @@ fn address() -> Vec<Field> {
 static LOGS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let mut fields = address();
     fields.extend([
-        required("source_len", DataType::Int64),
+        required(column::SOURCE_LEN, DataType::Int64),
         optional(column::SEVERITY, DataType::UInt8),
         required(column::BODY, DataType::Utf8View),
         // The exact bytes, where they are not UTF-8.

@@ -335,6 +335,55 @@ async fn the_neighbours_of_a_record_are_found_by_its_address() {
 }
 
 #[tokio::test]
+async fn matches_come_with_the_records_around_them() {
+    let mut sending = Sending::start().await;
+    sending.say(&numbered(0..50)).await;
+    let page = sending
+        .get("/api/v1/logs?re=[05]$&order=asc&limit=3&before=1&after=2&fields=body")
+        .await;
+    let row = |number: usize, is_match: bool, group: u32| json!({ "body": format!("line {number:06}"), "match": is_match, "group": group });
+    let expected = [
+        (0, true, 0),
+        (1, false, 0),
+        (2, false, 0),
+        (4, false, 1),
+        (5, true, 1),
+        (6, false, 1),
+        (7, false, 1),
+        (9, false, 2),
+        (10, true, 2),
+        (11, false, 2),
+        (12, false, 2),
+    ];
+    let expected: Vec<Value> = expected
+        .into_iter()
+        .map(|(number, is_match, group)| row(number, is_match, group))
+        .collect();
+    assert_eq!(page["rows"].as_array().unwrap(), &expected);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let path = format!("/api/v1/logs?re=[05]$&order=asc&limit=1&cursor={cursor}&before=0");
+    assert_eq!(rows(&sending.get(&path).await), ["line 000015"]);
+    // Where groups meet they are one.
+    let csv = sending
+        .text("/api/v1/logs?re=2[05]$&before=2&after=2&fields=position&format=csv")
+        .await;
+    let groups: Vec<&str> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.rsplit(',').next().unwrap())
+        .collect();
+    assert_eq!(groups, ["0"; 10], "{csv}");
+    assert_eq!(
+        sending.refused("/api/v1/logs?before=1000&after=1000").await,
+        (422, "E0504".into())
+    );
+    assert_eq!(
+        sending.refused("/api/v1/logs?before=1001").await,
+        (400, "E0504".into())
+    );
+}
+
+#[tokio::test]
 async fn the_most_frequent_shapes_come_first() {
     let mut sending = Sending::start().await;
     let text: String = (0..30).map(|n| format!("took {n}ms for \"job {n}\"\n")).collect();
@@ -396,6 +445,37 @@ async fn a_tail_goes_on_from_the_store_where_the_collector_remembers_no_event() 
     let nowhere = format!("{STREAM}:5");
     let mut lost = sending.tail("/api/v1/logs/tail", Some(&nowhere)).await;
     assert_eq!(lost.event().await, "event: missed\ndata: {\"count\":null}");
+}
+
+#[tokio::test]
+async fn a_tail_that_had_no_record_yet_comes_back_with_the_moment_at_which_it_began() {
+    let mut sending = Sending::start().await;
+    let answer = client()
+        .get(sending.url("/api/v1/logs/tail"))
+        .send()
+        .await
+        .unwrap();
+    let mut tail = Tail {
+        answer,
+        text: String::new(),
+    };
+    let head = tail.event().await;
+    let id = head
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .expect("a place");
+    assert!(id.starts_with('@'), "{head}");
+    drop(tail);
+    sending.say(&numbered(0..5)).await;
+    let mut again = sending.tail("/api/v1/logs/tail?q=line", Some(id)).await;
+    let bodies: HashSet<String> = again.bodies(5).await.into_iter().collect();
+    assert_eq!(bodies, numbered(0..5).lines().map(str::to_owned).collect());
+    sending.say(&numbered(5..6)).await;
+    assert_eq!(again.bodies(1).await, ["line 000005"]);
+    for wrong in ["@", "@-1", "@123456789012345", "@1x"] {
+        let path = format!("/api/v1/logs/tail?last_event_id={wrong}");
+        assert_eq!(sending.refused(&path).await, (400, "E0504".into()), "{wrong}");
+    }
 }
 
 #[tokio::test]

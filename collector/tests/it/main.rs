@@ -13,4 +13,5 @@ mod metrics;
 mod paused;
 mod queries;
 mod reference;
+mod reload;
 mod sessions;

@@ -158,7 +158,7 @@ fn kind(schema: &Value) -> String {
             bound("maxLength"),
             schema["format"].as_str(),
         ) {
-            (Some(pattern), ..) => format!("`{pattern}`"),
+            (Some(pattern), ..) => format!("`{}`", pattern.replace('|', "\\|")),
             (_, Some(most), _) => format!("text of up to {most} characters"),
             (.., Some(_)) => "a time".to_owned(),
             _ => "text".to_owned(),

@@ -19,6 +19,7 @@
 //! | `located.rs` | a value that remembers where it was written |
 //! | `quantity.rs` | number and unit, for sizes and durations |
 //! | `show.rs` | what is in force, and where it came from |
+//! | `reload.rs` | what changes while a program runs |
 //! | `reference.rs` | its JSON Schema, and a page for people |
 
 mod complaint;
@@ -27,6 +28,7 @@ mod expand;
 mod located;
 pub(crate) mod quantity;
 mod reference;
+mod reload;
 pub mod show;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ use toml::de::{DeTable, DeValue};
 pub use error::ConfigError;
 pub use located::Located;
 pub use reference::{assert_current, reference, schema};
+pub use reload::{Changes, does_reload};
 
 use crate::error_code;
 use expand::{ExpandError, expand};

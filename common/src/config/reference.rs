@@ -7,6 +7,15 @@ use std::fmt::Write;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
+use super::reload::does_reload;
+
+/// What the mark says.
+const RELOAD: &str = "
+Keys marked ↻ come into force while the program runs: write the file and send SIGHUP (`systemctl reload`). Other keys that
+were changed wait for the next start; the log and `status` name them. A file that can't be used changes nothing, and
+`status` says what is wrong with it.
+";
+
 /// The JSON Schema of a configuration, with what `example` says of each key.
 ///
 /// # Errors
@@ -115,10 +124,14 @@ pub fn assert_current(path: &str, generated: &str) {
     }
 }
 
-/// A Markdown page of every key: a section for each table, a row for each setting.
+/// A Markdown page of every key: a section for each table, a row for each setting. Those that come into force while the
+/// program runs (`reloads`: settings and tables) are marked.
 #[must_use]
-pub fn reference(title: &str, schema: &Value) -> String {
+pub fn reference(title: &str, schema: &Value, reloads: &[&str]) -> String {
     let mut page = format!("# {title}\n\n{}\n", text_of(schema));
+    if !reloads.is_empty() {
+        page.push_str(RELOAD);
+    }
     let mut tables = vec![(String::new(), schema)];
     let mut at = 0;
     while let Some((path, table)) = tables.get(at).cloned() {
@@ -133,7 +146,15 @@ pub fn reference(title: &str, schema: &Value) -> String {
                     let path = below(path.trim_matches(['[', ']']), name);
                     tables.push((if is_array { format!("[{path}]") } else { path }, inner));
                 }
-                None => row(&mut rows, schema, (name, property), required(table, name)),
+                None => {
+                    let reloads = does_reload(&below(path.trim_matches(['[', ']']), name), reloads);
+                    row(
+                        &mut rows,
+                        schema,
+                        (name, property),
+                        (required(table, name), reloads),
+                    );
+                }
             }
         }
         let is_shown = !rows.is_empty() || !text_of(table).is_empty();
@@ -155,7 +176,12 @@ fn required(table: &Value, name: &str) -> bool {
     names.is_some_and(|names| names.iter().any(|required| required == name))
 }
 
-fn row(rows: &mut String, schema: &Value, (name, property): (&str, &Value), required: bool) {
+fn row(
+    rows: &mut String,
+    schema: &Value,
+    (name, property): (&str, &Value),
+    (required, reloads): (bool, bool),
+) {
     let default = match property.get("default") {
         Some(Value::Null) | None if required => "**required**".to_owned(),
         Some(Value::Null) | None => String::new(),
@@ -163,7 +189,8 @@ fn row(rows: &mut String, schema: &Value, (name, property): (&str, &Value), requ
     };
     let _ = writeln!(
         rows,
-        "| `{name}` | {} | {default} | {} |",
+        "| `{name}`{} | {} | {default} | {} |",
+        if reloads { " ↻" } else { "" },
         type_of(schema, property),
         text_of(property).replace('\n', " ").replace('|', "\\|")
     );
@@ -289,7 +316,7 @@ mod tests {
             schema["properties"]["name"]["description"],
             "Who it is, in two lines."
         );
-        let page = reference("A", &schema);
+        let page = reference("A", &schema, &[]);
         assert!(page.contains("## `[part]`"), "{page}");
         assert!(page.contains("## `[[many]]`"), "{page}");
         assert!(

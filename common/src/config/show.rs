@@ -139,7 +139,7 @@ fn toml_value(value: &Value) -> String {
 }
 
 /// Objects become paths; `null` is a setting that nobody made and that has no default.
-fn flatten(path: String, value: Value, leaves: &mut Vec<(String, Value)>) {
+pub(super) fn flatten(path: String, value: Value, leaves: &mut Vec<(String, Value)>) {
     let below = |name: &str| {
         if path.is_empty() {
             name.to_owned()
@@ -174,7 +174,7 @@ fn is_table(value: &Value) -> bool {
     }
 }
 
-fn is_within(key: &str, path: &str) -> bool {
+pub(super) fn is_within(key: &str, path: &str) -> bool {
     key.strip_prefix(path)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

@@ -102,7 +102,7 @@ pub(crate) use identity::{is_archive_name, is_rotated_name};
 pub use rescue::RESCUE_PATIENCE;
 pub use rewind::{RewindError, RewindPoint, rewind_point};
 pub use skip::SkipReason;
-pub use source::FileSource;
+pub use source::{FileSource, check_config};
 pub use stat::FileKind;
 pub use status::{AdoptionWait, FileSourceStatus, FileSourceTotals, FileState, FileStatus};
 pub use watch::Waker;

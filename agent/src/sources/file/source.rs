@@ -273,6 +273,15 @@ impl FileSource {
     }
 }
 
+/// Can a source be made of it?
+///
+/// # Errors
+/// A glob or setting that can't be used.
+pub fn check_config(config: &FileSourceConfig) -> Result<(), FileSourceError> {
+    check(config)?;
+    Globs::new(&config.include, &config.exclude).map(drop)
+}
+
 /// What the types do not say.
 fn check(config: &FileSourceConfig) -> Result<(), FileSourceError> {
     let setting = |setting, found: &dyn std::fmt::Display, allowed: String| {

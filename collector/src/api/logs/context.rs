@@ -111,7 +111,7 @@ async fn context(
         before: asked.count(&BEFORE),
         after: asked.count(&AFTER),
         columns: fields.map(|fields| fields.iter().map(|field| column_of(field)).collect()),
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
     };
     let found = context.store.context(query).await?.ok_or_else(|| {
         Problem::not_found_because(format!(

@@ -178,7 +178,7 @@ async fn volume(
     let bucket_ns = bucket_s.saturating_mul(SECOND_NS);
     let query = VolumeQuery {
         filter: LogQuery {
-            time_max: context.query_timeout,
+            time_max: context.query_timeout(),
             ..query
         },
         bucket_ns,
@@ -258,7 +258,7 @@ async fn patterns(
 ) -> Result<Json<PatternsAnswer>, Problem> {
     let (query, ..) = with_range(&asked, context.time.now_ns())?;
     let query = LogQuery {
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
         limit: asked.count(&LIMIT),
         ..query
     };

@@ -1,5 +1,6 @@
 //! Which records a request is about: the parameters that all requests for logs share.
 
+use edgelogger_store::query::AROUND_COLUMNS;
 use edgelogger_store::{LogQuery, Table};
 use serde_json::{Value, json};
 
@@ -172,6 +173,9 @@ impl Described for LogRow {
             });
             let mut members: Vec<Member> = named.map(|(name, kind)| member(name, json_type(kind))).collect();
             members.push(member("machine", json!({ "type": "string" })));
+            let [is_match, group] = AROUND_COLUMNS;
+            members.push(member(is_match, json!({ "type": "boolean" })));
+            members.push(member(group, json!({ "type": "integer" })));
             object("A record. What is null is left out.", members)
         })
     }
@@ -219,6 +223,8 @@ fn about(column: &str) -> &'static str {
         "span_id" => "16 hexadecimal digits.",
         "flags" => "1: cut short; 2: a fragment of a longer one; 4: shares positions with an earlier one.",
         "agent_version" => "Of the agent that sent it.",
+        "match" => "With `before` or `after`: does it match itself?",
+        "group" => "With `before` or `after`: the number of its run of neighbours on this page.",
         _ => "",
     }
 }

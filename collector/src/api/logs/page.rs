@@ -13,8 +13,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use edgelogger_store::query::PAGE_ROWS_MAX;
-use edgelogger_store::{LogPage, LogQuery, Order};
+use edgelogger_store::query::{AROUND_COLUMNS, AROUND_ROWS_MAX, PAGE_ROWS_MAX};
+use edgelogger_store::{Around, LogPage, LogQuery, Order};
 use futures_util::stream;
 use serde_json::{Value, json};
 
@@ -34,6 +34,8 @@ use crate::api::{ApiContext, rows};
 const LIMIT_DEFAULT: u64 = 100;
 /// Records of a stream of lines or CSV.
 const STREAM_ROWS_MAX: u64 = 1_000_000;
+/// Records before and behind each.
+const NEIGHBOURS_MAX: u64 = 1_000;
 /// Records that such a stream holds in memory.
 const STREAM_PAGE_ROWS: usize = 5_000;
 
@@ -54,9 +56,24 @@ static ORDER: Parameter = Parameter {
         default: Some("desc"),
     },
 };
+static BEFORE: Parameter = Parameter {
+    name: "before",
+    about: "With so many records of its stream before each that matches",
+    kind: NEIGHBOURS,
+};
+static AFTER: Parameter = Parameter {
+    name: "after",
+    about: "And so many behind it",
+    kind: NEIGHBOURS,
+};
+const NEIGHBOURS: Kind = Kind::Integer {
+    min: 0,
+    max: NEIGHBOURS_MAX,
+    default: None,
+};
 static PARAMETERS: &[&Parameter] = &[
-    &FROM, &TO, &MACHINE, &SOURCE, &SEVERITY, &Q, &RE, &I, &ATTR, &LABEL, &FIELDS, &ORDER, &LIMIT, &CURSOR,
-    &FORMAT,
+    &FROM, &TO, &MACHINE, &SOURCE, &SEVERITY, &Q, &RE, &I, &ATTR, &LABEL, &FIELDS, &ORDER, &LIMIT, &BEFORE,
+    &AFTER, &CURSOR, &FORMAT,
 ];
 
 /// A page as it is sent.
@@ -100,7 +117,10 @@ pub fn operation() -> Operation {
             "logs",
             "Log records",
             "In the order of (time, stream, position), page by page. A sequence of pages repeats and skips nothing that \
-             was there when it began. As lines (NDJSON) or CSV up to 1,000,000 records in one answer; when something \
+             was there when it began. With `before` or `after` come the records around those that match, each once on \
+             a page: `match` says whether it matches itself, and those with the same `group` follow one another in \
+             their stream; `limit` and cursor count matches, and with those around them a page has up to 50,000 \
+             records. As lines (NDJSON) or CSV up to 1,000,000 records in one answer; when something \
              goes wrong in the middle of such an answer, the connection is cut.",
         )
         .parameters(PARAMETERS)
@@ -120,7 +140,7 @@ async fn logs(
     let format = Format::choose(&asked, &headers)?;
     let limit = asked.count(&LIMIT);
     let mut query = LogQuery {
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
         order: match asked.word(&ORDER) {
             Some("asc") => Order::OldestFirst,
             _ => Order::NewestFirst,
@@ -130,11 +150,13 @@ async fn logs(
     if let Some(text) = asked.text(&CURSOR) {
         cursor::resume(&mut query, text)?;
     }
+    query.around = around(&asked);
     let fields = asked.words(&FIELDS).map(<[_]>::to_vec);
     if format == Format::Json {
         return page(&context, query, limit, fields.as_deref()).await;
     }
-    query.limit = limit.min(STREAM_PAGE_ROWS);
+    let page_rows = STREAM_PAGE_ROWS.min(matches_max(query.around));
+    query.limit = limit.min(page_rows);
     // The first page before the head of the answer, so that what is wrong has its status.
     let first = context.store.logs(query.clone()).await?;
     let missing = incomplete(&first.incomplete);
@@ -142,6 +164,7 @@ async fn logs(
         context,
         query,
         left: limit,
+        page_rows,
         format,
         fields,
         is_first: true,
@@ -149,6 +172,23 @@ async fn logs(
     };
     let body = Body::from_stream(stream::unfold(pages, Pages::next));
     Ok((missing, [(header::CONTENT_TYPE, format.media_type())], body).into_response())
+}
+
+/// Is it asked for what stands around records?
+fn around(asked: &Asked) -> Option<Around> {
+    let count = |parameter| asked.integer(parameter).map(|_| asked.count(parameter));
+    let (before, after) = (count(&BEFORE), count(&AFTER));
+    (before.is_some() || after.is_some()).then(|| Around {
+        before: before.unwrap_or(0),
+        after: after.unwrap_or(0),
+    })
+}
+
+/// Matches on a page, together with what stands around them.
+fn matches_max(around: Option<Around>) -> usize {
+    around.map_or(PAGE_ROWS_MAX, |around| {
+        (AROUND_ROWS_MAX / (around.before + around.after + 1)).clamp(1, PAGE_ROWS_MAX)
+    })
 }
 
 async fn page(
@@ -162,9 +202,16 @@ async fn page(
             "`limit` is {limit}, as JSON allowed are {PAGE_ROWS_MAX}; follow `next_cursor`, or ask for format=ndjson"
         )));
     }
+    let matches_max = matches_max(query.around);
+    if limit > matches_max {
+        return Err(Problem::unprocessable(format!(
+            "`limit` is {limit}, allowed with so many records around each are {matches_max}; ask for those, and follow \
+             `next_cursor`"
+        )));
+    }
     let query = LogQuery { limit, ..query };
     let page = context.store.logs(query.clone()).await?;
-    let rows = chosen(&page.rows, fields).and_then(|rows| rows::array(&rows));
+    let rows = chosen(page.around.as_ref().unwrap_or(&page.rows), fields).and_then(|rows| rows::array(&rows));
     let mut text = b"{\"rows\":".to_vec();
     text.extend(rows.map_err(sql_failed)?);
     text.extend(b",\"next_cursor\":");
@@ -183,7 +230,7 @@ async fn page(
         .into_response())
 }
 
-/// The fields that were chosen, in their order and by their names.
+/// The fields that were chosen, in their order and by their names; behind them what says how records belong together.
 pub fn chosen(rows: &RecordBatch, fields: Option<&[&'static str]>) -> Result<RecordBatch, ArrowError> {
     let Some(fields) = fields else {
         return Ok(rows.clone());
@@ -195,6 +242,12 @@ pub fn chosen(rows: &RecordBatch, fields: Option<&[&'static str]>) -> Result<Rec
         named.push(schema.field(index).clone().with_name(*field));
         columns.push(Arc::clone(rows.column(index)));
     }
+    for name in AROUND_COLUMNS {
+        if let Ok(index) = schema.index_of(name) {
+            named.push(schema.field(index).clone());
+            columns.push(Arc::clone(rows.column(index)));
+        }
+    }
     RecordBatch::try_new(Arc::new(Schema::new(named)), columns)
 }
 
@@ -204,6 +257,8 @@ struct Pages {
     query: LogQuery,
     /// Records that may still come.
     left: usize,
+    /// On one page.
+    page_rows: usize,
     format: Format,
     fields: Option<Vec<&'static str>>,
     is_first: bool,
@@ -219,7 +274,7 @@ impl Pages {
         let page = match self.page.take() {
             Some(page) => Ok(page),
             None => {
-                self.query.limit = self.left.min(STREAM_PAGE_ROWS);
+                self.query.limit = self.left.min(self.page_rows);
                 self.context.store.logs(self.query.clone()).await
             }
         };
@@ -234,8 +289,8 @@ impl Pages {
     }
 
     fn piece(&mut self, page: &LogPage) -> Result<Bytes, ArrowError> {
-        let rows = chosen(&page.rows, self.fields.as_deref())?;
-        self.left -= rows.num_rows().min(self.left);
+        let rows = chosen(page.around.as_ref().unwrap_or(&page.rows), self.fields.as_deref())?;
+        self.left -= page.rows.num_rows().min(self.left);
         self.query.cursor.clone_from(&page.next_cursor);
         if page.next_cursor.is_none() {
             self.left = 0;

@@ -21,7 +21,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::TimestampNanosecondType;
 
 use super::filter::{ATTR, FIELDS, I, LABEL, MACHINE, Q, RE, SEVERITY, SOURCE, column_of, filter};
-use super::tails::{Address, Begun, Came, Event, Subscription, events};
+use super::tails::{Address, Begun, Came, Event, Place, Subscription, events};
 use crate::api::ApiContext;
 use crate::api::operation::{Answer, Operation};
 use crate::api::parameters::{Asked, Kind, Parameter};
@@ -42,9 +42,10 @@ const REPLAY_SETTLES: Duration = Duration::from_secs(10);
 
 static LAST_EVENT_ID: Parameter = Parameter {
     name: "last_event_id",
-    about: "Go on behind this event: its `id`, stream and position of its record. The header `Last-Event-ID`, which \
-            browsers send by themselves, does the same",
-    kind: Kind::Address,
+    about: "Go on behind this event: its `id`, stream and position of its record, or the moment (`@` and ms since 1970) \
+            that a tail is given when it begins. The header `Last-Event-ID`, which browsers send by themselves, does the \
+            same",
+    kind: Kind::Place,
 };
 static SECONDS: Parameter = Parameter {
     name: "seconds",
@@ -58,7 +59,7 @@ static SECONDS: Parameter = Parameter {
 static LAST_EVENT_ID_HEADER: Parameter = Parameter {
     name: "Last-Event-ID",
     about: "As `last_event_id`, which goes before it",
-    kind: Kind::Address,
+    kind: Kind::Place,
 };
 static PARAMETERS: &[&Parameter] = &[
     &MACHINE,
@@ -86,7 +87,9 @@ pub fn operation() -> Operation {
              `data` the record as JSON. What a tail shows can be queried. An event `missed` says how many records a slow \
              reader lost (`{\"count\": 12}`; null where nobody knows). After 15 s of silence a comment is sent. A tail \
              that comes back with its last event's id goes on behind it; where it was away for more than a minute, or \
-             the collector was restarted, what was received in the two seconds before that event may come again.",
+             the collector was restarted, what was received in the two seconds before that event may come again. The \
+             first thing sent is an id without a record, the moment at which the tail began: one that had no record yet \
+             comes back with that.",
         )
         .parameters(PARAMETERS)
         .in_header(HEADERS)
@@ -100,12 +103,13 @@ async fn tail(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query = LogQuery {
-        time_max: context.query_timeout,
+        time_max: context.query_timeout(),
         ..filter(&asked)?
     };
     let last = last_event(&asked, &headers)?;
     let fields = asked.words(&FIELDS).map(<[_]>::to_vec);
     let matcher = LogMatcher::new(&query)?;
+    let begins_ms = context.time.now_ns().div_euclid(1_000_000);
     let begun = context.tails.begin(matcher, fields.clone(), last.as_ref())?;
     let Begun { subscription, replay } = begun.ok_or_else(|| {
         let detail = format!(
@@ -125,9 +129,11 @@ async fn tail(
             .map(|seconds| Instant::now() + Duration::from_secs(seconds)),
         is_over: false,
     };
+    let place = last.is_none().then(|| format!("id: @{begins_ms}\n"));
+    let place = place.unwrap_or_default();
     stream
         .pending
-        .push(Bytes::from(format!("retry: {RETRY_MS}\n: live\n\n")));
+        .push(Bytes::from(format!("{place}retry: {RETRY_MS}\n: live\n\n")));
     match (replay, last) {
         (Some(events), _) => stream.add(Came {
             events,
@@ -164,7 +170,7 @@ async fn tail(
         .into_response())
 }
 
-fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Address>, Problem> {
+fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Place>, Problem> {
     let text = match (asked.text(&LAST_EVENT_ID), headers.get("last-event-id")) {
         (Some(text), _) => text.to_owned(),
         (None, Some(value)) => {
@@ -174,11 +180,15 @@ fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Address>, Pro
         }
         (None, None) => return Ok(None),
     };
+    if let Some(moment) = text.strip_prefix('@') {
+        let moment_ms: i64 = moment.parse().unwrap_or(i64::MAX);
+        return Ok(Some(Place::Moment(moment_ms.saturating_mul(1_000_000))));
+    }
     let address = text.split_once(':').and_then(|(stream_id, position)| {
-        Some(Address {
+        Some(Place::Record(Address {
             stream_id: stream_id.to_owned(),
             position: position.parse().ok()?,
-        })
+        }))
     });
     Ok(address)
 }
@@ -194,22 +204,15 @@ async fn stored(
     context: &ApiContext,
     query: LogQuery,
     fields: &Option<Vec<&'static str>>,
-    last: &Address,
+    last: &Place,
 ) -> Result<Option<Found>, QueryError> {
-    let place = ContextQuery {
-        stream_id: last.stream_id.clone(),
-        position: last.position,
-        before: 0,
-        after: 0,
-        columns: Some(vec![column_of("received_time")]),
-        time_max: context.query_timeout,
+    let received_ns = match last {
+        Place::Moment(ns) => Some(*ns),
+        Place::Record(address) => received_ns(context, address).await?,
     };
-    let Some(place) = context.store.context(place).await? else {
+    let Some(received_ns) = received_ns else {
         return Ok(None);
     };
-    let received = place.record.column_by_name("received_time");
-    let received = received.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-    let received_ns = received.map_or(0, |received| received.value(0));
     let query = LogQuery {
         received_from: Some(received_ns.saturating_sub(OVERLAP_NS)),
         limit: PAGE_ROWS_MAX,
@@ -218,13 +221,33 @@ async fn stored(
     };
     let page = context.store.logs(query).await?;
     let mut found = events(&page.rows, fields)?;
-    found.retain(|event| *event.address != *last);
+    if let Place::Record(last) = last {
+        found.retain(|event| *event.address != *last);
+    }
     // Newest first is how they were asked for, so that the newest come where there are too many.
     found.reverse();
     Ok(Some(Found {
         events: found,
         has_more: page.next_cursor.is_some(),
     }))
+}
+
+/// When a record was received; none where the store does not know it.
+async fn received_ns(context: &ApiContext, address: &Address) -> Result<Option<i64>, QueryError> {
+    let place = ContextQuery {
+        stream_id: address.stream_id.clone(),
+        position: address.position,
+        before: 0,
+        after: 0,
+        columns: Some(vec![column_of("received_time")]),
+        time_max: context.query_timeout(),
+    };
+    let Some(place) = context.store.context(place).await? else {
+        return Ok(None);
+    };
+    let received = place.record.column_by_name("received_time");
+    let received = received.and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    Ok(Some(received.map_or(0, |received| received.value(0))))
 }
 
 fn missed(count: Option<u64>) -> Bytes {

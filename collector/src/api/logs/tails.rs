@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -26,7 +27,8 @@ use crate::api::rows;
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 /// Rows from which on a batch is looked at alone.
 const ROUND_ROWS: usize = 8_192;
-/// Text that waits for a tail's reader.
+/// Text that waits for a tail's reader while more comes. What comes together is not cut by this: a reader that keeps up
+/// gets a batch of any size.
 const BUFFER_BYTES_MAX: usize = 512 << 10;
 /// Batches kept for tails that come back.
 const HISTORY_BYTES_MAX: usize = 8 << 20;
@@ -51,6 +53,15 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// Where a tail was when it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this record.
+    Record(Address),
+    /// It had shown nothing; it began at this time, ns.
+    Moment(i64),
+}
+
 /// One event, as it is sent.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -64,7 +75,7 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Tails {
     arrivals: Arc<Arrivals>,
-    tails_max: usize,
+    tails_max: AtomicUsize,
     hub: Mutex<Hub>,
 }
 
@@ -128,7 +139,7 @@ impl Tails {
     pub fn new(arrivals: Arc<Arrivals>, tails_max: usize) -> Self {
         Self {
             arrivals,
-            tails_max,
+            tails_max: AtomicUsize::new(tails_max),
             hub: Mutex::default(),
         }
     }
@@ -141,7 +152,7 @@ impl Tails {
         self: &Arc<Self>,
         matcher: LogMatcher,
         fields: Fields,
-        last: Option<&Address>,
+        last: Option<&Place>,
     ) -> Result<Option<Begun>, QueryError> {
         let tail = Arc::new(Tail {
             matcher,
@@ -150,7 +161,7 @@ impl Tails {
             fresh: Notify::new(),
         });
         let mut hub = self.hub.lock();
-        if hub.tails.len() >= self.tails_max || hub.is_closed {
+        if hub.tails.len() >= self.tails_max() || hub.is_closed {
             return Ok(None);
         }
         hub.tails.push(Arc::clone(&tail));
@@ -160,7 +171,7 @@ impl Tails {
             tokio::spawn(Arc::clone(self).feed());
         }
         // What is in the history now does not come to this tail in another way, and what comes later does.
-        let history: Vec<RecordBatch> = if last.is_some() {
+        let history: Vec<RecordBatch> = if matches!(last, Some(Place::Record(_))) {
             hub.history.iter().cloned().collect()
         } else {
             Vec::new()
@@ -171,7 +182,8 @@ impl Tails {
             tail,
         };
         let replay = match last {
-            Some(last) => subscription.tail.behind(&history, last)?,
+            Some(Place::Record(last)) => subscription.tail.behind(&history, last)?,
+            Some(Place::Moment(_)) => None,
             None => Some(Vec::new()),
         };
         Ok(Some(Begun { subscription, replay }))
@@ -179,8 +191,13 @@ impl Tails {
 
     /// How many may be at once.
     #[must_use]
-    pub const fn tails_max(&self) -> usize {
-        self.tails_max
+    pub fn tails_max(&self) -> usize {
+        self.tails_max.load(Ordering::Relaxed)
+    }
+
+    /// So many from now on; those that are open stay.
+    pub fn set_tails_max(&self, tails_max: usize) {
+        self.tails_max.store(tails_max, Ordering::Relaxed);
     }
 
     /// Ends all of them, and lets none begin.
@@ -359,15 +376,15 @@ fn addresses(batch: &RecordBatch) -> Option<Vec<Address>> {
 impl Tail {
     fn push(&self, events: Vec<Event>) {
         let mut waiting = self.waiting.lock();
+        while waiting.bytes > BUFFER_BYTES_MAX
+            && let Some(oldest) = waiting.events.pop_front()
+        {
+            waiting.bytes -= oldest.text.len();
+            waiting.missed += 1;
+        }
         for event in events {
             waiting.bytes += event.text.len();
             waiting.events.push_back(event);
-            while waiting.bytes > BUFFER_BYTES_MAX && waiting.events.len() > 1 {
-                if let Some(oldest) = waiting.events.pop_front() {
-                    waiting.bytes -= oldest.text.len();
-                    waiting.missed += 1;
-                }
-            }
         }
         drop(waiting);
         self.fresh.notify_one();

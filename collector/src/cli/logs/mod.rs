@@ -1,14 +1,24 @@
-//! `logs`: records, oldest first, page by page; `--follow` goes on asking.
+//! `logs`: records, oldest first, page by page; `--follow` goes on with what comes.
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | `pages.rs` | what is there |
+//! | `follow.rs` | what comes |
+//! | `tail.rs`, `events.rs` | a connection for that, and what is said on it |
+//! | `groups.rs` | matches with the lines around them |
+//! | `shown.rs` | nothing is shown twice |
 //! | `render.rs` | how a record looks |
 
+mod events;
+mod follow;
+mod groups;
+mod pages;
 mod render;
+mod shown;
+mod tail;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
@@ -16,14 +26,14 @@ use serde_json::Value;
 use super::client::{ApiClient, ClientArguments};
 use super::pager::{Color, Out};
 use super::{CliError, runtime};
+use groups::{Around, Joiner, Step, groups};
+use pages::Pages;
 use render::{Output, Renderer};
 
-/// Records asked for at once.
-const PAGE_ROWS: usize = 1_000;
+/// What the collector gives around a record, at most.
+const NEIGHBOURS_MAX: u64 = 1_000;
 /// Records shown where no number is given and nothing says from when on.
 const LINES_DEFAULT: usize = 100;
-/// Pause between questions with `--follow`.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -32,6 +42,8 @@ Examples:
     edgelogger-collector logs
   What a machine said about timeouts in the last ten minutes:
     edgelogger-collector logs --machine machine-17 --since 10m timeout
+  With the three lines of the same file before and behind each:
+    edgelogger-collector logs --machine machine-17 --since 10m -C 3 timeout
   Errors of nginx as they come, as JSON:
     edgelogger-collector logs --source '/var/log/nginx/*' --severity error --follow -o json
   By a regular expression, into a spreadsheet:
@@ -58,14 +70,29 @@ pub(super) struct LogsArguments {
     #[arg(short = 'S', long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
     /// Until then
-    #[arg(short = 'U', long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(
+        short = 'U',
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        conflicts_with = "follow"
+    )]
     until: Option<String>,
     /// The newest so many records [default: 100, or all when --since is given]
     #[arg(short = 'n', long, visible_alias = "limit", value_name = "NUMBER")]
     lines: Option<usize>,
-    /// Go on with what comes
+    /// Go on with what comes; a collector that goes away is awaited
     #[arg(short, long)]
     follow: bool,
+    /// With so many lines of the same source before and behind each, as grep shows them
+    #[arg(short = 'C', long, value_name = "NUMBER", value_parser = neighbours(), conflicts_with = "follow")]
+    context: Option<u64>,
+    /// With so many lines before each
+    #[arg(short = 'B', long, value_name = "NUMBER", value_parser = neighbours(), conflicts_with = "follow")]
+    before_context: Option<u64>,
+    /// With so many lines behind each
+    #[arg(short = 'A', long, value_name = "NUMBER", value_parser = neighbours(), conflicts_with = "follow")]
+    after_context: Option<u64>,
     /// How a record looks
     #[arg(short, long, default_value = "text")]
     output: Output,
@@ -79,23 +106,45 @@ pub(super) struct LogsArguments {
     client: ClientArguments,
 }
 
+fn neighbours() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=NEIGHBOURS_MAX)
+}
+
 pub(super) fn run(arguments: &LogsArguments) -> Result<ExitCode, CliError> {
     let client = ApiClient::new(&arguments.client)?;
     let mut printer = Printer::new(arguments);
     runtime()?.block_on(async {
-        match arguments
-            .lines
-            .or_else(|| arguments.since.is_none().then_some(LINES_DEFAULT))
-        {
-            Some(count) => newest(&client, arguments, &mut printer, count).await?,
-            None => all(&client, arguments, &mut printer).await?,
+        if arguments.follow {
+            follow::run(&client, arguments, &mut printer).await?;
+        } else {
+            show(&client, arguments, &mut printer).await?;
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
+async fn show(client: &ApiClient, arguments: &LogsArguments, printer: &mut Printer) -> Result<(), CliError> {
+    let mut pages = Pages::new(client, arguments);
+    match (arguments.count(), arguments.around().is_some()) {
+        (Some(count), false) => printer.print(&pages.newest(count).await?)?,
+        (Some(count), true) => printer.print_groups(pages.newest_groups(count).await?)?,
+        (None, false) => {
+            while let Some(rows) = pages.next().await? {
+                printer.print(&rows)?;
+            }
+        }
+        (None, true) => {
+            while let Some(rows) = pages.next().await? {
+                printer.print_groups(groups(rows))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl LogsArguments {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    /// Which records, whatever their time.
+    fn filter(&self) -> Vec<(&'static str, String)> {
         let mut query = Vec::new();
         let mut add = |name, value: &Option<String>| {
             if let Some(value) = value {
@@ -109,18 +158,38 @@ impl LogsArguments {
             "severity",
             &self.severity.as_ref().map(|word| word.to_ascii_lowercase()),
         );
-        add("from", &self.since);
-        add("to", &self.until);
         if self.ignore_case {
             query.push(("i", "true".to_owned()));
         }
         query
+    }
+
+    /// From when until when.
+    fn range(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let ends = [("from", &self.since), ("to", &self.until)].into_iter();
+        ends.filter_map(|(name, time)| Some((name, time.clone()?)))
+    }
+
+    /// Lines around each match.
+    fn around(&self) -> Option<Around> {
+        let given = [self.context, self.before_context, self.after_context];
+        given.iter().any(Option::is_some).then(|| Around {
+            before: self.before_context.or(self.context).unwrap_or(0),
+            after: self.after_context.or(self.context).unwrap_or(0),
+        })
+    }
+
+    /// The newest so many; none: all.
+    fn count(&self) -> Option<usize> {
+        self.lines
+            .or_else(|| self.since.is_none().then_some(LINES_DEFAULT))
     }
 }
 
 /// Records, to the pager or to stdout.
 struct Printer {
     renderer: Renderer,
+    joiner: Joiner,
     out: Out,
 }
 
@@ -132,9 +201,29 @@ impl Printer {
                 arguments.output,
                 arguments.color.is_on(),
                 needle.map(|text| (text, !arguments.ignore_case)),
+                arguments.around().is_some(),
             ),
+            joiner: Joiner::default(),
             out: Out::open(!arguments.no_pager && !arguments.follow && arguments.output == Output::Text),
         }
+    }
+
+    /// Matches with what stands around them.
+    fn print_groups(&mut self, groups: Vec<Vec<Value>>) -> Result<(), CliError> {
+        for group in groups {
+            self.joiner.begin();
+            for mut row in group {
+                match self.joiner.step(&row) {
+                    Step::Skip => continue,
+                    Step::Print => {}
+                    Step::PrintApart => self.renderer.gap(&mut self.out)?,
+                }
+                row["group"] = self.joiner.number().into();
+                let is_match = row["match"].as_bool().unwrap_or(true);
+                self.renderer.record(&mut self.out, &row, is_match)?;
+            }
+        }
+        Ok(self.out.flush()?)
     }
 
     fn print(&mut self, rows: &[Value]) -> Result<(), CliError> {
@@ -142,118 +231,5 @@ impl Printer {
             self.renderer.record(&mut self.out, row, true)?;
         }
         Ok(self.out.flush()?)
-    }
-}
-
-struct Page {
-    rows: Vec<Value>,
-    next_cursor: Option<String>,
-}
-
-async fn page(client: &ApiClient, query: &[(&str, String)]) -> Result<Page, CliError> {
-    let mut answer = client.get("/api/v1/logs", query).await?;
-    let next_cursor = answer["next_cursor"].as_str().map(str::to_owned);
-    match answer["rows"].take() {
-        Value::Array(rows) => Ok(Page { rows, next_cursor }),
-        _ => Err(CliError::Plain("the answer has no rows".to_owned())),
-    }
-}
-
-/// The newest `count` records, oldest of them first.
-async fn newest(
-    client: &ApiClient,
-    arguments: &LogsArguments,
-    printer: &mut Printer,
-    count: usize,
-) -> Result<(), CliError> {
-    let (mut rows, mut cursor) = (Vec::new(), None);
-    while rows.len() < count {
-        let mut query = arguments.query();
-        query.push(("order", "desc".to_owned()));
-        query.push(("limit", PAGE_ROWS.min(count - rows.len()).to_string()));
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page = page(client, &query).await?;
-        rows.extend(page.rows);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    rows.reverse();
-    printer.print(&rows)?;
-    if arguments.follow {
-        let last = rows
-            .last()
-            .and_then(|row| row["time"].as_str())
-            .unwrap_or("now")
-            .to_owned();
-        return follow(client, arguments, printer, last, rows).await;
-    }
-    Ok(())
-}
-
-/// Everything that matches, oldest first.
-async fn all(client: &ApiClient, arguments: &LogsArguments, printer: &mut Printer) -> Result<(), CliError> {
-    let (mut cursor, mut last): (Option<String>, Vec<Value>) = (None, Vec::new());
-    loop {
-        let mut query = arguments.query();
-        query.push(("order", "asc".to_owned()));
-        query.push(("limit", PAGE_ROWS.to_string()));
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page = page(client, &query).await?;
-        printer.print(&page.rows)?;
-        if !page.rows.is_empty() {
-            last = page.rows;
-        }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if arguments.follow {
-        let from = last
-            .last()
-            .and_then(|row| row["time"].as_str())
-            .unwrap_or("now")
-            .to_owned();
-        return follow(client, arguments, printer, from, last).await;
-    }
-    Ok(())
-}
-
-/// Asks again from the last time on; what was shown at that very time is left out.
-async fn follow(
-    client: &ApiClient,
-    arguments: &LogsArguments,
-    printer: &mut Printer,
-    mut from: String,
-    shown: Vec<Value>,
-) -> Result<(), CliError> {
-    let address = |row: &Value| (row["stream_id"].to_string(), row["position"].to_string());
-    let mut shown: std::collections::HashSet<_> = shown.iter().map(address).collect();
-    loop {
-        tokio::time::sleep(FOLLOW_PAUSE).await;
-        let mut query: Vec<_> = arguments
-            .query()
-            .into_iter()
-            .filter(|(name, _)| *name != "from")
-            .collect();
-        query.push(("order", "asc".to_owned()));
-        query.push(("limit", PAGE_ROWS.to_string()));
-        query.push(("from", from.clone()));
-        let page = page(client, &query).await?;
-        let fresh: Vec<Value> = page
-            .rows
-            .iter()
-            .filter(|row| !shown.contains(&address(row)))
-            .cloned()
-            .collect();
-        printer.print(&fresh)?;
-        if let Some(time) = page.rows.last().and_then(|row| row["time"].as_str()) {
-            time.clone_into(&mut from);
-        }
-        if !page.rows.is_empty() {
-            shown = page.rows.iter().map(address).collect();
-        }
     }
 }

@@ -13,6 +13,7 @@ use crate::text::harmless;
 const TIME: Style = Style::new().dimmed();
 const MACHINE: Style = AnsiColor::Cyan.on_default();
 const SOURCE: Style = AnsiColor::Blue.on_default();
+const GAP: Style = AnsiColor::Cyan.on_default();
 const MATCH: Style = AnsiColor::Red.on_default().bold();
 
 /// Columns of CSV.
@@ -44,15 +45,23 @@ pub(super) struct Renderer {
     pub color: bool,
     /// The text that was searched for, and whether its case counts.
     pub needle: Option<(String, bool)>,
+    /// Do records come with those around them?
+    has_groups: bool,
     is_first: bool,
 }
 
 impl Renderer {
-    pub(super) const fn new(output: Output, color: bool, needle: Option<(String, bool)>) -> Self {
+    pub(super) const fn new(
+        output: Output,
+        color: bool,
+        needle: Option<(String, bool)>,
+        has_groups: bool,
+    ) -> Self {
         Self {
             output,
             color,
             needle,
+            has_groups,
             is_first: true,
         }
     }
@@ -69,8 +78,9 @@ impl Renderer {
             }
             Output::Text => writeln!(out, "{}", self.line(row, is_match)),
             Output::Csv => {
-                let names: Vec<String> = CSV_FIELDS.map(str::to_owned).to_vec();
-                let fields = CSV_FIELDS.map(|name| row[name].clone()).to_vec();
+                let names = || CSV_FIELDS.iter().chain(self.has_groups.then_some(&"match"));
+                let fields = names().map(|name| row[*name].clone()).collect();
+                let names: Vec<String> = names().map(|name| (*name).to_owned()).collect();
                 let text = table::csv(&names, &[fields]);
                 let without_header = text.split_once('\n').map_or("", |(_, rest)| rest);
                 out.write_all(if is_first { &text } else { without_header }.as_bytes())
@@ -78,12 +88,22 @@ impl Renderer {
         }
     }
 
+    /// Something was left out between two records.
+    pub(super) fn gap(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.output {
+            Output::Text if self.color => writeln!(out, "{GAP}--{GAP:#}"),
+            Output::Text | Output::Raw => writeln!(out, "--"),
+            Output::Json | Output::Csv => Ok(()),
+        }
+    }
+
     fn line(&self, row: &Value, is_match: bool) -> String {
         let field = |name: &str| harmless(row[name].as_str().unwrap_or("-")).into_owned();
         let (time, machine, source, body) =
             (field("time"), field("machine_id"), field("source"), field("body"));
+        let mark = if is_match { ':' } else { '-' };
         if !self.color {
-            return format!("{time} {machine} {source}: {body}");
+            return format!("{time} {machine} {source}{mark} {body}");
         }
         let severity = if is_match {
             severity_style(row["severity"].as_u64())
@@ -92,11 +112,15 @@ impl Renderer {
         };
         let painted = |style: Style, text: &str| format!("{style}{text}{style:#}");
         format!(
-            "{} {} {}: {}",
+            "{} {} {}{mark} {}",
             painted(TIME, &time),
             painted(MACHINE, &machine),
             painted(SOURCE, &source),
-            self.body(&body, severity)
+            if is_match {
+                self.body(&body, severity)
+            } else {
+                painted(severity, &body)
+            }
         )
     }
 
@@ -161,7 +185,7 @@ mod tests {
 
     fn shown(output: Output, color: bool, needle: Option<(&str, bool)>, rows: &[Value]) -> String {
         let needle = needle.map(|(text, case_counts)| (text.to_owned(), case_counts));
-        let mut renderer = Renderer::new(output, color, needle);
+        let mut renderer = Renderer::new(output, color, needle, false);
         let mut out = Vec::new();
         for row in rows {
             renderer.record(&mut out, row, true).unwrap();
@@ -191,6 +215,37 @@ mod tests {
         );
         assert!(line.contains(&format!("{MATCH}ERROR{MATCH:#}")), "{line:?}");
         assert!(!shown(Output::Text, true, Some(("error", true)), &[row]).contains(&MATCH.to_string()));
+    }
+
+    #[test]
+    fn what_stands_around_a_match_is_told_from_it() {
+        let row = |is_match: bool| json!({"time": "t", "machine_id": "m", "source": "s", "body": "an error", "match": is_match});
+        let show = |output: Output, color: bool| {
+            let mut renderer = Renderer::new(output, color, Some(("error".to_owned(), true)), true);
+            let mut out = Vec::new();
+            renderer.record(&mut out, &row(false), false).unwrap();
+            renderer.record(&mut out, &row(true), true).unwrap();
+            renderer.gap(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            show(Output::Text, false),
+            "t m s- an error\nt m s: an error\n--\n"
+        );
+        assert_eq!(show(Output::Raw, false), "an error\nan error\n--\n");
+        let csv = show(Output::Csv, false);
+        assert!(
+            csv.starts_with("time,machine_id,source,severity,body,stream_id,position,match\n"),
+            "{csv}"
+        );
+        assert!(csv.ends_with(",false\nt,m,s,,an error,,,true\n"), "{csv}");
+        let colored = show(Output::Text, true);
+        let lines: Vec<&str> = colored.lines().collect();
+        assert!(
+            !lines[0].contains("\x1b[31merror") && lines[1].contains("error"),
+            "{colored}"
+        );
+        assert_ne!(lines[0], lines[1]);
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl EmbeddedStore {
         let files = Arc::clone(&self.visible.lock().files);
         let available = self.options.disk.available_bytes(dir).at("look at", dir)?;
         let now = self.options.clock.wall_ns();
-        let due = self.options.retention.due(&files, now, available);
+        let retention = self.keeping.lock().retention;
+        let due = retention.due(&files, now, available);
         drop(files);
         let days = due.chunk_by(|left, right| left.entry.day == right.entry.day);
         for files in days.flat_map(|day| day.chunks(FILES_AT_ONCE)) {

@@ -54,6 +54,7 @@ use crate::query::{
     ContextQuery, Engine, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult,
     SqlQuery, SqlResult, TableInfo, VolumeCell, VolumeQuery,
 };
+use crate::retention::Retention;
 use crate::series::SeriesFilter;
 use crate::snapshot::{Snapshot, Visible};
 use crate::store::{Answer, Store, StoreStatus};
@@ -95,6 +96,8 @@ pub struct Flushed {
 /// The embedded store. One process has it open at a time.
 pub struct EmbeddedStore {
     options: StoreOptions,
+    /// What of the options may change while the store is open.
+    keeping: Mutex<Keeping>,
     files_dir: PathBuf,
     writer: Mutex<Writer>,
     visible: Mutex<Visible>,
@@ -111,6 +114,15 @@ pub struct EmbeddedStore {
     arrivals: Arc<Arrivals>,
     latest: Arc<Latest>,
     _lock: DiskLock,
+}
+
+/// How long what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// As [`StoreOptions::retention`].
+    pub retention: Retention,
+    /// As [`StoreOptions::detail`].
+    pub detail: Duration,
 }
 
 struct Writer {
@@ -261,6 +273,11 @@ impl EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// How long what is kept from now on.
+    pub fn keep(&self, keeping: Keeping) {
+        *self.keeping.lock() = keeping;
+    }
+
     /// Log records as they are applied: they can be queried before they come here. For one watcher.
     pub fn arrivals(&self) -> Arc<Arrivals> {
         Arc::clone(&self.arrivals)

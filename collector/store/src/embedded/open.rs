@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::aside::QUARANTINE_DIR;
 use super::leaving::{Leaving, LeavingFiles};
-use super::{EmbeddedStore, FILES_DIR, Flushing, InForce, LOCK_NAME, Problems, Published, Writer};
+use super::{EmbeddedStore, FILES_DIR, Flushing, InForce, Keeping, LOCK_NAME, Problems, Published, Writer};
 use crate::entry::EntryTools;
 use crate::error::StoreError;
 use crate::flush::hex;
@@ -137,6 +137,10 @@ impl EmbeddedStore {
             engine: Engine::start(&options)?,
             arrivals: Arc::default(),
             latest: Arc::new(Latest::new(options.latest_series_max)),
+            keeping: Mutex::new(Keeping {
+                retention: options.retention,
+                detail: options.detail,
+            }),
             _lock: lock,
             options,
         }))

@@ -74,7 +74,8 @@ impl EmbeddedStore {
         let Ok(available) = self.options.disk.available_bytes(dir) else {
             return;
         };
-        let bound = self.options.retention.bytes_max(status.file_bytes, available);
+        let retention = self.keeping.lock().retention;
+        let bound = retention.bytes_max(status.file_bytes, available);
         let room = bound.saturating_sub(status.file_bytes).min(available);
         status.room_bytes = Some(room);
         status.full_in_days = room.checked_div(status.growth_bytes_per_day);

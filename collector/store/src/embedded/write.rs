@@ -68,7 +68,7 @@ impl EmbeddedStore {
             return Vec::new();
         }
         writer.folded_at = Some(now);
-        let detail_ms = i64::try_from(self.options.detail.as_millis()).unwrap_or(i64::MAX);
+        let detail_ms = i64::try_from(self.keeping.lock().detail.as_millis()).unwrap_or(i64::MAX);
         let now_ms = self.options.clock.wall_ns().div_euclid(1_000_000);
         let before_ms = now_ms.saturating_sub(detail_ms);
         writer.streams.take_foldable(before_ms, fold::STREAMS_MAX)

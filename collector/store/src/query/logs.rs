@@ -12,6 +12,7 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::prelude::{Expr, SessionContext, cast, col, lit};
 
+use super::around;
 use super::cursor::Cursor;
 use super::engine::RunError;
 use super::filter::{conditions, time};
@@ -38,7 +39,8 @@ pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> 
     let search = Search {
         template,
         snapshot,
-        columns: query.columns.as_deref(),
+        // A condition looks at columns that nobody wants to see.
+        columns: query.columns.as_deref().filter(|_| query.around.is_none()),
     };
     let ascending = query.order == Order::OldestFirst;
     let rows = search
@@ -51,8 +53,13 @@ pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> 
     } else {
         None
     };
+    let around = match query.around {
+        Some(around) => Some(around::find(&search, query, around, &rows).await?),
+        None => None,
+    };
     Ok(LogPage {
         rows,
+        around,
         next_cursor,
         incomplete: incomplete(snapshot, query),
     })

@@ -15,6 +15,7 @@
 //! | `range.rs`, `buckets.rs`, `rate.rs` | a metric over time |
 //! | `fill.rs` | the newest samples, when the store opens |
 //! | `logs.rs`, `cursor.rs` | pages of log records, their neighbours and numbers |
+//! | `around.rs`, `runs.rs` | the neighbours of all records of a page |
 //! | `filter.rs` | which records a search is about |
 //! | `patterns.rs` | the most frequent shapes of records |
 //!
@@ -22,6 +23,7 @@
 //! Change anything, read a file or a URL (there is no file system and no catalog behind the session), set an option,
 //! take more memory, time, rows or bytes than its limits, or stop the caller: it runs on threads of its own.
 
+mod around;
 mod buckets;
 mod cursor;
 mod describe;
@@ -37,6 +39,7 @@ mod prune;
 mod range;
 mod rate;
 mod reader;
+mod runs;
 mod session;
 mod sql;
 mod table;
@@ -61,6 +64,10 @@ pub(crate) use {label_pages::access_plan, reader::footer};
 
 /// Records on a page of log search, at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Records on a page together with those around them, at most.
+pub const AROUND_ROWS_MAX: usize = 50_000;
+/// Columns of a record among those around it: does it match itself, and the number of its run of neighbours.
+pub const AROUND_COLUMNS: [&str; 2] = ["match", "group"];
 /// Buckets of a volume, at most.
 pub const VOLUME_BUCKETS_MAX: usize = 2_000;
 /// Length of an SQL text in bytes.
@@ -189,8 +196,19 @@ pub struct LogQuery {
     pub cursor: Option<String>,
     /// Direction.
     pub order: Order,
+    /// Records around each that matches.
+    pub around: Option<Around>,
     /// From the call to the answer.
     pub time_max: Duration,
+}
+
+/// So many records of the same stream before and behind one that matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Around {
+    /// Before it.
+    pub before: usize,
+    /// Behind it.
+    pub after: usize,
 }
 
 impl Default for LogQuery {
@@ -211,6 +229,7 @@ impl Default for LogQuery {
             limit: 100,
             cursor: None,
             order: Order::default(),
+            around: None,
             time_max: Duration::from_secs(30),
         }
     }
@@ -221,6 +240,9 @@ impl Default for LogQuery {
 pub struct LogPage {
     /// The records, with all columns of `logs`.
     pub rows: RecordBatch,
+    /// The same among those around them, where [`LogQuery::around`] asks for them: runs of neighbours in the order of
+    /// positions, in the order of their first matches; with [`AROUND_COLUMNS`], and all columns of `logs`.
+    pub around: Option<RecordBatch>,
     /// Where the next page begins; none when this was the last. A record that was there when the first page was
     /// asked for comes exactly once; of those that arrive meanwhile, those behind the cursor come too.
     pub next_cursor: Option<String>,

@@ -1,5 +1,6 @@
 //! Tests of the whole store. `common` makes log entries and asks for rows; each other file is one promise.
 
+mod around;
 mod aside;
 mod common;
 mod concurrent;
