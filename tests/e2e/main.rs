@@ -5,6 +5,7 @@ mod answers;
 mod audit;
 mod bad_input;
 mod content;
+mod deletion;
 mod docs;
 mod faults;
 mod outage;
