@@ -31,17 +31,37 @@ fn the_command_shows_what_goes_asks_for_a_yes_and_says_what_is_gone() {
     expect_exactly(&stack, "run", 1_000);
     expect_exactly(&stack, "other", 100);
     let delete = |more: &[&str]| {
-        let which = ["delete", "--machine", AGENT, "--source", "*/app.log", "--reason", "a test"];
+        let which = [
+            "delete",
+            "--machine",
+            AGENT,
+            "--source",
+            "*/app.log",
+            "--reason",
+            "a test",
+        ];
         collector(&stack, &[&which, more].concat())
     };
     let plan = delete(&["--dry-run"]);
-    assert!(plan.status.success() && said(&plan).contains("1000 rows would go"), "{}", said(&plan));
+    assert!(
+        plan.status.success() && said(&plan).contains("1000 rows would go"),
+        "{}",
+        said(&plan)
+    );
     let unasked = delete(&[]);
-    assert!(!unasked.status.success() && said(&unasked).contains("--yes"), "{}", said(&unasked));
+    assert!(
+        !unasked.status.success() && said(&unasked).contains("--yes"),
+        "{}",
+        said(&unasked)
+    );
     expect_exactly(&stack, "run", 1_000);
     let done = delete(&["--yes"]);
     assert!(done.status.success(), "{}", said(&done));
-    assert!(said(&done).contains("deletion 1 is done: 1000 rows are gone"), "{}", said(&done));
+    assert!(
+        said(&done).contains("deletion 1 is done: 1000 rows are gone"),
+        "{}",
+        said(&done)
+    );
     expect_exactly(&stack, "run", 0);
     expect_exactly(&stack, "other", 100);
     let listed = collector(&stack, &["deletions", "--json"]);
@@ -63,7 +83,15 @@ fn a_collector_that_is_killed_while_it_deletes_goes_on_when_it_is_back() {
         let source = if round == 3 { "*/app.log" } else { "*/none.log" };
         let accepted = collector(
             &stack,
-            &["delete", "--source", source, "--reason", "a test", "--yes", "--no-wait"],
+            &[
+                "delete",
+                "--source",
+                source,
+                "--reason",
+                "a test",
+                "--yes",
+                "--no-wait",
+            ],
         );
         assert!(accepted.status.success(), "{}", said(&accepted));
         // At another moment each time: most of them before it has begun.
@@ -73,10 +101,17 @@ fn a_collector_that_is_killed_while_it_deletes_goes_on_when_it_is_back() {
     }
     wait_for("all deletions are done", || {
         let running = stack.get("/api/v1/deletions?state=running")?;
-        (running["count"] == 0).then_some(()).ok_or_else(|| running.to_string())
+        (running["count"] == 0)
+            .then_some(())
+            .ok_or_else(|| running.to_string())
     });
     let all = stack.get("/api/v1/deletions").unwrap();
-    let rows: Vec<_> = all["deletions"].as_array().unwrap().iter().map(|one| one["rows"].clone()).collect();
+    let rows: Vec<_> = all["deletions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["rows"].clone())
+        .collect();
     assert_eq!(rows, [20_000, 0, 0, 0], "{all}");
     expect_exactly(&stack, "run", 0);
     expect_exactly(&stack, "other", 1_000);

@@ -263,7 +263,8 @@ async fn deletions(
     let mut all = listed.map_err(sql_failed)??;
     let (state, id) = (asked.word(&STATE), asked.integer(&ID));
     all.retain(|deletion| {
-        state.is_none_or(|wanted| state_word(deletion) == wanted) && id.is_none_or(|wanted| deletion.id == wanted)
+        state.is_none_or(|wanted| state_word(deletion) == wanted)
+            && id.is_none_or(|wanted| deletion.id == wanted)
     });
     let count = all.len();
     let newest = all.into_iter().rev().take(asked.count(&LIMIT));

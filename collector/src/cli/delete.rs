@@ -103,7 +103,11 @@ pub(super) fn run(arguments: &DeleteArguments) -> Result<ExitCode, CliError> {
         let answer = ask(&body)?;
         let plan = &answer["plan"];
         if arguments.dry_run {
-            return show(&answer, arguments.json, &format!("{}nothing was done\n", plan_screen(plan)));
+            return show(
+                &answer,
+                arguments.json,
+                &format!("{}nothing was done\n", plan_screen(plan)),
+            );
         }
         io::stderr().write_all(plan_screen(plan).as_bytes())?;
         if !agrees()? {
@@ -275,12 +279,18 @@ mod tests {
         });
         let text = plan_screen(&plan);
         assert!(text.contains("7 rows would go, from 2 files"), "{text}");
-        assert!(text.contains("3 further sources") && text.contains("can't be read"), "{text}");
+        assert!(
+            text.contains("3 further sources") && text.contains("can't be read"),
+            "{text}"
+        );
         assert!(!text.contains('\u{1b}'), "{text}");
         let deletion = json!({"id": 3, "state": "done", "rows": 7, "files": 2, "bytes": 90});
         assert!(done_screen(&deletion).starts_with("deletion 3 is done: 7 rows are gone"));
         let text = list_screen(&json!({"deletions": [deletion], "count": 9}));
         assert!(text.contains("1 of 9 deletions"), "{text}");
-        assert_eq!(list_screen(&json!({"deletions": []})), "nothing was ever deleted\n");
+        assert_eq!(
+            list_screen(&json!({"deletions": []})),
+            "nothing was ever deleted\n"
+        );
     }
 }

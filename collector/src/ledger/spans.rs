@@ -96,7 +96,13 @@ impl Told<'_> {
         ] {
             if holds(ranges) {
                 let reason = Some(word.to_owned());
-                return (cause, Span { reason, ..span(State::Expired) });
+                return (
+                    cause,
+                    Span {
+                        reason,
+                        ..span(State::Expired)
+                    },
+                );
             }
         }
         if holds(self.applied) {

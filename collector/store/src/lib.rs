@@ -75,7 +75,8 @@ mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use deletion::{
-    DELETIONS_MAX, DeleteError, DeletePart, DeletePlan, DeleteRequest, DeleteScope, Deletion, PLAN_PARTS_MAX, RUNNING_MAX,
+    DELETIONS_MAX, DeleteError, DeletePart, DeletePlan, DeleteRequest, DeleteScope, Deletion, PLAN_PARTS_MAX,
+    RUNNING_MAX,
 };
 pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};

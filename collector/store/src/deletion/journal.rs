@@ -133,7 +133,11 @@ impl Journal {
         let mut again = Vec::new();
         for record in self.records.iter_mut().filter(|record| !record.is_running()) {
             let deletion = &mut record.deletion;
-            if deletion.unreadable.iter().any(|name| files.contains(&name.as_str())) {
+            if deletion
+                .unreadable
+                .iter()
+                .any(|name| files.contains(&name.as_str()))
+            {
                 deletion.finished_ns = None;
                 deletion.unreadable.clear();
                 again.push(Progress {
@@ -216,7 +220,11 @@ impl Journal {
 
     /// One took something more. It becomes durable with the manifest, not here.
     pub fn note(&mut self, step: &Progress) {
-        if let Some(record) = self.records.iter_mut().find(|record| record.deletion.id == step.id) {
+        if let Some(record) = self
+            .records
+            .iter_mut()
+            .find(|record| record.deletion.id == step.id)
+        {
             let deletion = &mut record.deletion;
             deletion.rows += step.rows;
             deletion.files += step.files;
@@ -255,7 +263,10 @@ enum Read {
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Read, StoreError> {
     let said = |problem: &dyn std::fmt::Display| {
-        format!("the journal of deletions {} can't be read: {problem}", path.display())
+        format!(
+            "the journal of deletions {} can't be read: {problem}",
+            path.display()
+        )
     };
     let bytes = match read_file(disk, path, BYTES_MAX) {
         Ok(bytes) => bytes,
@@ -313,7 +324,10 @@ mod tests {
 
     fn open(disk: &FaultDisk) -> (Journal, Vec<String>) {
         let mut problems = Vec::new();
-        (Journal::open(disk, DIR.as_ref(), &mut problems).unwrap(), problems)
+        (
+            Journal::open(disk, DIR.as_ref(), &mut problems).unwrap(),
+            problems,
+        )
     }
 
     /// One is finished, another accepted.

@@ -82,7 +82,10 @@ impl Count {
         );
         for ((machine, source), rows) in found {
             self.rows += rows;
-            let key = (machines.value(machine).to_owned(), sources.value(source).to_owned());
+            let key = (
+                machines.value(machine).to_owned(),
+                sources.value(source).to_owned(),
+            );
             let has_room = self.parts.len() < COUNTED_MAX;
             match self.parts.get_mut(&key) {
                 Some(known) => *known += rows,
@@ -95,7 +98,11 @@ impl Count {
     }
 
     fn tell(self, plan: &mut DeletePlan) {
-        let part = |((machine, source), rows)| DeletePart { machine, source, rows };
+        let part = |((machine, source), rows)| DeletePart {
+            machine,
+            source,
+            rows,
+        };
         plan.parts = self.parts.into_iter().map(part).collect();
         plan.parts.sort_unstable_by(|left, right| {
             let names = (&left.machine, &left.source).cmp(&(&right.machine, &right.source));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use arrow::array::{AsArray, BooleanArray};
+use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
@@ -170,6 +170,8 @@ impl Stays {
 fn span(known: Option<(i64, i64)>, batch: &RecordBatch, name: &str) -> Option<(i64, i64)> {
     let times = batch[name].as_primitive::<TimestampNanosecondType>().values();
     times.iter().fold(known, |span, time| {
-        Some(span.map_or((*time, *time), |(first, last)| (first.min(*time), last.max(*time))))
+        Some(span.map_or((*time, *time), |(first, last)| {
+            (first.min(*time), last.max(*time))
+        }))
     })
 }

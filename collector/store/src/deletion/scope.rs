@@ -62,7 +62,11 @@ impl DeleteScope {
     pub fn may_match(&self, entry: &FileEntry) -> bool {
         let (first, last) = entry.time;
         let in_time = self.from.is_none_or(|from| last >= from) && self.to.is_none_or(|to| first < to);
-        in_time && self.machine.as_ref().is_none_or(|pattern| has_machine(entry, pattern))
+        in_time
+            && self
+                .machine
+                .as_ref()
+                .is_none_or(|pattern| has_machine(entry, pattern))
     }
 
     /// Is it about this time of this source?
@@ -81,7 +85,10 @@ fn fits(pattern: Option<&String>, text: &str) -> bool {
 
 fn has_machine(entry: &FileEntry, pattern: &str) -> bool {
     if !entry.machines.is_empty() {
-        return entry.machines.iter().any(|machine| matches_wildcard(pattern, machine));
+        return entry
+            .machines
+            .iter()
+            .any(|machine| matches_wildcard(pattern, machine));
     }
     // Of very many machines a file names only the first and the last.
     pattern.contains(['*', '?']) || (&*entry.machine.0..=&*entry.machine.1).contains(&pattern)

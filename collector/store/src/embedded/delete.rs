@@ -70,7 +70,8 @@ impl EmbeddedStore {
     fn check_deletions(&self) -> Result<(), DeleteError> {
         let journal = self.deletions.lock();
         let problem = journal.unusable().cloned().or_else(|| {
-            let full = "it is full; keep a copy of it and of deletions.previous, then remove both and restart";
+            let full =
+                "it is full; keep a copy of it and of deletions.previous, then remove both and restart";
             journal.is_full().then(|| full.to_owned())
         });
         if let Some(problem) = problem {
@@ -88,9 +89,7 @@ impl EmbeddedStore {
     fn write_second_copy(&self, flushing: &mut Flushing) -> Result<(), StoreError> {
         let named = self.visible.lock().named();
         self.write_manifest(flushing, named)?;
-        flushing
-            .leaving
-            .manifest_written(&*self.options.disk, Vec::new());
+        flushing.leaving.manifest_written(&*self.options.disk, Vec::new());
         self.held_cursor_is_durable();
         Ok(())
     }
@@ -142,7 +141,13 @@ impl EmbeddedStore {
                 Err(error) => {
                     self.on_read_error(&error, std::slice::from_ref(file));
                     // What was put aside is said in the journal; the others go on.
-                    if self.visible.lock().files.iter().any(|other| Arc::ptr_eq(other, file)) {
+                    if self
+                        .visible
+                        .lock()
+                        .files
+                        .iter()
+                        .any(|other| Arc::ptr_eq(other, file))
+                    {
                         return Err(error);
                     }
                 }
@@ -224,7 +229,9 @@ impl EmbeddedStore {
     ) -> Result<Option<FileEntry>, StoreError> {
         self.check_room(file.entry.bytes)?;
         let entry = &file.entry;
-        let path = self.files_dir.join(file_name(entry.table, entry.day, turn.number));
+        let path = self
+            .files_dir
+            .join(file_name(entry.table, entry.day, turn.number));
         let written = deletion::rewrite(&self.options, file, &turn.scopes(), &path, go_on).and_then(|new| {
             if new.as_ref().is_some_and(|new| new.rows + rows != entry.rows) {
                 let problem = format!("it does not hold the {} rows that the manifest says", entry.rows);
@@ -257,7 +264,9 @@ impl EmbeddedStore {
         }
         let filled = self.engine.fill(snapshot, Arc::clone(&self.latest));
         if let Err(error) = self.engine.wait_for(filled) {
-            tracing::warn!("the newest samples of what is stored can't be read, they come with the next ones: {error}");
+            tracing::warn!(
+                "the newest samples of what is stored can't be read, they come with the next ones: {error}"
+            );
         }
     }
 
@@ -305,7 +314,11 @@ fn count(snapshot: &Snapshot, scope: &DeleteScope, stopped: &AtomicBool) -> Resu
 fn steps(file: &LiveFile, turn: &Turn, found: &Found, new: Option<&FileEntry>) -> Vec<Progress> {
     let freed = file.entry.bytes.saturating_sub(new.map_or(0, |new| new.bytes));
     let all: u64 = found.rows.iter().sum();
-    let taken = turn.records.iter().zip(&found.rows).filter(|(_, rows)| **rows > 0);
+    let taken = turn
+        .records
+        .iter()
+        .zip(&found.rows)
+        .filter(|(_, rows)| **rows > 0);
     taken
         .map(|(record, rows)| Progress {
             id: record.deletion.id,

@@ -31,7 +31,13 @@ pub(super) struct Departure<'a> {
 impl EmbeddedStore {
     /// One manifest without these rows, that says which they were. False where it can't be now; the new file is gone then.
     pub(super) fn let_rows_go(&self, departure: Departure<'_>) -> Result<bool, StoreError> {
-        let Departure { old, new, gone, why, steps } = departure;
+        let Departure {
+            old,
+            new,
+            gone,
+            why,
+            steps,
+        } = departure;
         let mut flushing = self.flushing.lock();
         let new = new.map(|entry| Arc::new(self.live(entry)));
         // Streams that are on their way into files of their own would not learn of it. An hour later they have.
@@ -49,21 +55,23 @@ impl EmbeddedStore {
         let mut streams = flushing.in_force.streams.clone();
         let folded_gone = streams.expire(gone, why);
         let day = old.first().map_or(0, |file| file.entry.day);
-        let written = self.expire_folded(&mut flushing, (day, &folded_gone)).and_then(|folded| {
-            let mut deletions = flushing.in_force.deletions.clone();
-            add_steps(&mut deletions, steps);
-            let told = Told {
-                cursor: flushing.in_force.cursor,
-                streams: &streams,
-                log_gaps: &flushing.in_force.log_gaps,
-                folded: folded
-                    .as_ref()
-                    .map_or(&flushing.in_force.folded, |(folded, _)| folded),
-                deletions: &deletions,
-            };
-            write_new_manifest(&self.options, named, told, flushing.next_file)?;
-            Ok((folded, deletions))
-        });
+        let written = self
+            .expire_folded(&mut flushing, (day, &folded_gone))
+            .and_then(|folded| {
+                let mut deletions = flushing.in_force.deletions.clone();
+                add_steps(&mut deletions, steps);
+                let told = Told {
+                    cursor: flushing.in_force.cursor,
+                    streams: &streams,
+                    log_gaps: &flushing.in_force.log_gaps,
+                    folded: folded
+                        .as_ref()
+                        .map_or(&flushing.in_force.folded, |(folded, _)| folded),
+                    deletions: &deletions,
+                };
+                write_new_manifest(&self.options, named, told, flushing.next_file)?;
+                Ok((folded, deletions))
+            });
         let (folded, deletions) = match written {
             Ok(written) => written,
             Err(error) => {

@@ -152,7 +152,11 @@ impl EmbeddedStore {
     }
 
     /// The manifest in force with these files.
-    pub(super) fn write_manifest(&self, flushing: &Flushing, named: Vec<FileEntry>) -> Result<(), StoreError> {
+    pub(super) fn write_manifest(
+        &self,
+        flushing: &Flushing,
+        named: Vec<FileEntry>,
+    ) -> Result<(), StoreError> {
         let in_force = &flushing.in_force;
         let told = Told {
             cursor: in_force.cursor,

@@ -8,15 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgelogger_common::block::{Block, MetricBlockBuilder, MetricRow};
 use edgelogger_common::clock::ManualClock;
 use edgelogger_common::disk::{Disk, Effect, Fault, FaultDisk, Operation, Survivors};
 use edgelogger_proto::v1;
 use rustix::io::Errno;
 
-use super::common::{NOW, block_on, blocks_entry, descriptor, entry, lines, options, sql_texts, stream_id};
+use super::common::{
+    NOW, SECOND, block_on, blocks_entry, descriptor, entry, lines, options, sql_texts, stream_id,
+};
 use crate::{
-    DeleteError, DeletePart, DeleteRequest, DeleteScope, Deletion, EmbeddedStore, LogQuery, QueryError, Store,
-    StoreError, StoreFiles, StoreOptions,
+    DeleteError, DeletePart, DeleteRequest, DeleteScope, Deletion, EmbeddedStore, LogQuery, QueryError,
+    SeriesFilter, Store, StoreError, StoreFiles, StoreOptions,
 };
 
 const ROWS: &str = "SELECT body FROM logs ORDER BY body";
@@ -54,11 +57,22 @@ fn log() -> Vec<v1::LogEntry> {
         blocks_entry(
             "m1",
             &[
-                of(1, 0, "2026-11-20T10:00:00Z m1 s1 a\n2026-11-21T10:00:00Z m1 s1 b\n"),
+                of(
+                    1,
+                    0,
+                    "2026-11-20T10:00:00Z m1 s1 a\n2026-11-21T10:00:00Z m1 s1 b\n",
+                ),
                 of(2, 0, "2026-11-20T11:00:00Z m1 s2 a\n"),
             ],
         ),
-        blocks_entry("m2", &[of(3, 0, "2026-11-20T10:30:00Z m2 s3 a\n2026-11-21T10:30:00Z m2 s3 b\n")]),
+        blocks_entry(
+            "m2",
+            &[of(
+                3,
+                0,
+                "2026-11-20T10:30:00Z m2 s3 a\n2026-11-21T10:30:00Z m2 s3 b\n",
+            )],
+        ),
         blocks_entry("m1", &[of(1, 58, "2026-11-21T11:00:00Z m1 s1 c\n")]),
     ]
 }
@@ -136,12 +150,20 @@ fn rows_of_a_machine_go_from_files_and_memory_and_nothing_else() {
     assert_eq!(bodies(&store), ["m2 s3 a", "m2 s3 b"]);
     assert_eq!(store.all_deletions(), done, "kept for ever");
     let again = store.apply(3, &log()[0]).unwrap();
-    assert_eq!((again.rows, again.duplicates), (0, 3), "what is deleted stays applied");
+    assert_eq!(
+        (again.rows, again.duplicates),
+        (0, 3),
+        "what is deleted stays applied"
+    );
     let late = lines(stream_id(1), 87, b"2026-11-20T09:00:00Z m1 s1 late\n");
     store.apply(4, &blocks_entry("m1", &[late])).unwrap();
     store.flush().unwrap();
     assert_eq!(carry_out(&store).unwrap(), []);
-    assert_eq!(bodies(&store), ["m1 s1 late", "m2 s3 a", "m2 s3 b"], "what comes later is stored");
+    assert_eq!(
+        bodies(&store),
+        ["m1 s1 late", "m2 s3 a", "m2 s3 b"],
+        "what comes later is stored"
+    );
 }
 
 #[test]
@@ -163,14 +185,29 @@ fn times_and_sources_bound_what_goes() {
         from,
         to,
     };
-    check(of("m1", Some("*/1.log"), None, None), &["m1 s2 a", "m2 s3 a", "m2 s3 b"]);
+    check(
+        of("m1", Some("*/1.log"), None, None),
+        &["m1 s2 a", "m2 s3 a", "m2 s3 b"],
+    );
     check(of("*", None, None, Some(day)), &["m1 s1 b", "m1 s1 c", "m2 s3 b"]);
-    check(of("m?", None, Some(day), Some(noon)), &["m1 s1 a", "m1 s2 a", "m2 s3 a"]);
+    check(
+        of("m?", None, Some(day), Some(noon)),
+        &["m1 s1 a", "m1 s2 a", "m2 s3 a"],
+    );
     // The moment of a row itself is in `from`, and not in `to`.
     let ten = day + 36_000_000_000_000;
-    check(of("m1", None, Some(ten), Some(ten + 1)), &["m1 s1 a", "m1 s1 c", "m1 s2 a", "m2 s3 a", "m2 s3 b"]);
-    check(of("m1", None, Some(ten + 1), Some(ten + 2)), &["m1 s1 a", "m1 s1 b", "m1 s1 c", "m1 s2 a", "m2 s3 a", "m2 s3 b"]);
-    check(of("m3", None, None, None), &["m1 s1 a", "m1 s1 b", "m1 s1 c", "m1 s2 a", "m2 s3 a", "m2 s3 b"]);
+    check(
+        of("m1", None, Some(ten), Some(ten + 1)),
+        &["m1 s1 a", "m1 s1 c", "m1 s2 a", "m2 s3 a", "m2 s3 b"],
+    );
+    check(
+        of("m1", None, Some(ten + 1), Some(ten + 2)),
+        &["m1 s1 a", "m1 s1 b", "m1 s1 c", "m1 s2 a", "m2 s3 a", "m2 s3 b"],
+    );
+    check(
+        of("m3", None, None, None),
+        &["m1 s1 a", "m1 s1 b", "m1 s1 c", "m1 s2 a", "m2 s3 a", "m2 s3 b"],
+    );
 }
 
 #[test]
@@ -185,7 +222,10 @@ fn a_plan_says_whose_rows_would_go_and_changes_nothing() {
     };
     assert_eq!((found.rows, found.files), (4, 2), "{found:?}");
     assert!(found.bytes > 0, "{found:?}");
-    assert_eq!(found.parts, [part("/var/log/1.log", 3), part("/var/log/2.log", 1)]);
+    assert_eq!(
+        found.parts,
+        [part("/var/log/1.log", 3), part("/var/log/2.log", 1)]
+    );
     let error = plan(DeleteScope::default()).unwrap_err();
     assert!(matches!(error, QueryError::Invalid(_)), "{error}");
     assert_eq!((bodies(&store).len(), store.all_deletions().len()), (6, 0));
@@ -195,10 +235,22 @@ fn a_plan_says_whose_rows_would_go_and_changes_nothing() {
 fn a_request_without_rows_reason_or_name_is_refused() {
     let store = filled(&FaultDisk::new(1)).unwrap();
     let bad = [
-        DeleteRequest { scope: DeleteScope::default(), ..request("") },
-        DeleteRequest { reason: " ".to_owned(), ..request("m1") },
-        DeleteRequest { reason: "a\nb".to_owned(), ..request("m1") },
-        DeleteRequest { who: String::new(), ..request("m1") },
+        DeleteRequest {
+            scope: DeleteScope::default(),
+            ..request("")
+        },
+        DeleteRequest {
+            reason: " ".to_owned(),
+            ..request("m1")
+        },
+        DeleteRequest {
+            reason: "a\nb".to_owned(),
+            ..request("m1")
+        },
+        DeleteRequest {
+            who: String::new(),
+            ..request("m1")
+        },
     ];
     for request in bad {
         let error = store.accept_deletion(request).unwrap_err();
@@ -211,7 +263,11 @@ fn a_request_without_rows_reason_or_name_is_refused() {
     assert!(matches!(error, DeleteError::Busy), "{error}");
     let done = carry_out(&store).unwrap();
     assert_eq!(done.len(), crate::RUNNING_MAX);
-    assert_eq!(done.iter().map(|done| done.rows).sum::<u64>(), 4, "each row counts once");
+    assert_eq!(
+        done.iter().map(|done| done.rows).sum::<u64>(),
+        4,
+        "each row counts once"
+    );
 }
 
 #[test]
@@ -224,7 +280,9 @@ fn entries_are_applied_and_queries_answered_while_it_runs() {
         let at = calls.replace(calls.get() + 1);
         let line = format!("2026-11-20T10:00:00Z m1 s7 {at:03}\n");
         let block = lines(stream_id(7), at * line.len() as u64, line.as_bytes());
-        store.apply(store.cursor(), &blocks_entry("m1", &[block])).unwrap();
+        store
+            .apply(store.cursor(), &blocks_entry("m1", &[block]))
+            .unwrap();
         if at % 2 == 0 {
             store.flush().unwrap();
         }
@@ -249,7 +307,9 @@ fn a_deletion_that_is_accepted_while_another_runs_takes_what_that_one_wrote() {
         .carry_out_deletion(&|| {
             calls.set(calls.get() + 1);
             // In the middle of every file.
-            store.accept_deletion(of_source(&format!("/var/log/{}.log", 2 + calls.get() % 2))).unwrap();
+            store
+                .accept_deletion(of_source(&format!("/var/log/{}.log", 2 + calls.get() % 2)))
+                .unwrap();
             true
         })
         .unwrap();
@@ -315,7 +375,11 @@ fn a_file_that_cannot_be_read_is_named_and_loses_its_rows_when_it_is_back() {
     disk.remove_file(&path).unwrap();
     accept(&store, request("m1")).unwrap();
     let done = carry_out(&store).unwrap();
-    assert_eq!((&done[0].unreadable[..], done[0].rows), (&[name][..], 2), "{done:?}");
+    assert_eq!(
+        (&done[0].unreadable[..], done[0].rows),
+        (&[name][..], 2),
+        "{done:?}"
+    );
     drop(store);
     // Restored from a backup.
     edgelogger_common::disk::atomic_replace(&disk, &path, &bytes).unwrap();
@@ -395,14 +459,66 @@ fn a_query_that_began_before_reads_what_it_saw() {
     let before = store.snapshot();
     accept(&store, request("m1")).unwrap();
     carry_out(&store).unwrap();
-    assert_eq!(before.files(crate::Table::Logs).map(|file| file.entry.rows).sum::<u64>(), 6);
+    assert_eq!(
+        before
+            .files(crate::Table::Logs)
+            .map(|file| file.entry.rows)
+            .sum::<u64>(),
+        6
+    );
     for file in before.files(crate::Table::Logs) {
         assert!(disk.exists(file.path()).unwrap(), "it stays for its readers");
     }
     drop(before);
     let names = disk.list_files("/store/files".as_ref()).unwrap();
     assert_eq!(names.len(), 2, "then its bytes are gone: {names:?}");
-    assert_eq!(block_on(store.logs(LogQuery::default())).unwrap().rows.num_rows(), 2);
+    assert_eq!(
+        block_on(store.logs(LogQuery::default())).unwrap().rows.num_rows(),
+        2
+    );
+}
+
+const FIRST: i64 = NOW - 1000 * SECOND;
+
+/// A sample every ten seconds, from `position` on.
+fn samples(stream: u8, position: u64, count: i64) -> Block {
+    let mut builder = MetricBlockBuilder::new(stream_id(stream), position);
+    for number in 0..count {
+        builder.push(MetricRow {
+            observed_time: FIRST + (position.cast_signed() + number) * 10 * SECOND,
+            name: "temperature".to_owned(),
+            value: Some(1.0),
+            source_len: 1,
+            ..MetricRow::default()
+        });
+    }
+    builder.finish().unwrap()
+}
+
+#[test]
+fn samples_go_too_and_the_newest_are_those_that_are_left() {
+    let store = open(&FaultDisk::new(1)).unwrap();
+    store.apply(0, &blocks_entry("m1", &[samples(1, 0, 10)])).unwrap();
+    store.apply(1, &blocks_entry("m2", &[samples(2, 0, 10)])).unwrap();
+    let newest = |store: &EmbeddedStore| {
+        let page = store.latest(&SeriesFilter::default(), 0, 10).unwrap();
+        let told = page.samples.into_iter();
+        told.map(|sample| (sample.series.machine, (sample.time_ns - FIRST) / SECOND))
+            .collect::<Vec<_>>()
+    };
+    let both = |m1: i64, m2: i64| vec![("m1".to_owned(), m1), ("m2".to_owned(), m2)];
+    assert_eq!(newest(&store), both(90, 90));
+    let mut late = request("m1");
+    late.scope.from = Some(FIRST + 50 * SECOND);
+    accept(&store, late).unwrap();
+    assert_eq!(carry_out(&store).unwrap()[0].rows, 5);
+    assert_eq!(newest(&store), both(40, 90));
+    assert_eq!(deleted(&store, "m1", 1), (vec![5..10], 5));
+    accept(&store, request("m?")).unwrap();
+    assert_eq!(carry_out(&store).unwrap()[0].rows, 15);
+    assert_eq!(newest(&store), []);
+    store.apply(2, &blocks_entry("m1", &[samples(1, 10, 1)])).unwrap();
+    assert_eq!(newest(&store), [("m1".to_owned(), 100)]);
 }
 
 /// The whole of it, from wherever a crash left it.
@@ -426,7 +542,10 @@ fn check_gone(store: &EmbeddedStore, what: &str) {
     let all = store.all_deletions();
     let told: Vec<_> = all.iter().map(|deletion| (deletion.id, deletion.rows)).collect();
     assert_eq!(told, [(1, 3), (2, 2)], "{what}");
-    assert!(all.iter().all(|deletion| deletion.finished_ns.is_some()), "{what}");
+    assert!(
+        all.iter().all(|deletion| deletion.finished_ns.is_some()),
+        "{what}"
+    );
 }
 
 fn check_every_change(effect: Effect) {
