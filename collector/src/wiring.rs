@@ -229,6 +229,7 @@ impl Stages {
         let api_context = Arc::new(ApiContext {
             store: Arc::<EmbeddedStore>::clone(&self.store),
             health: Arc::<Source>::clone(&source),
+            log: self.log.view.clone(),
             ledger,
             machines,
             needs_token: self.config.api.needs_token,

@@ -181,6 +181,8 @@ codes! {
         "Ask for further pages with the very parameters of the first (only limit, format and fields may differ), or begin again without the cursor.";
     BAD_PATTERN = "E0511", "a regular expression cannot be used",
         "Correct it as the message says. The syntax is that of Rust's regex crate: no look-around and no back-references, so that no pattern takes long.";
+    DELETION_REFUSED = "E0512", "a deletion was not accepted",
+        "Nothing was deleted. The message says what stands against it: free space on the store's disk, wait until the store has caught up, or restore the journal of deletions from a backup; then ask again.";
 
     FILE_UNREADABLE = "E0601", "a source file cannot be read",
         "Give the agent's user read access (group adm for most of /var/log), or exclude the file.";

@@ -6,6 +6,7 @@ mod audit;
 mod bad_input;
 mod content;
 mod context;
+mod deletion;
 mod docs;
 mod faults;
 mod follow;

@@ -11,10 +11,11 @@
 //! | `problem.rs` | errors as problem documents (RFC 9457) with stable codes |
 //! | `guard.rs` | who may ask |
 //! | `server.rs`, `compress.rs` | connections and their limits; compressed answers |
-//! | `logs/`, `metrics.rs`, `latest.rs`, `machines.rs`, `sql.rs`, `schema.rs`, `ledger.rs`, `status.rs` | the requests |
+//! | `logs/`, `metrics.rs`, `latest.rs`, `machines.rs`, `sql.rs`, `schema.rs`, `ledger.rs`, `deletions.rs`, `status.rs` | the requests |
 //! | `series.rs` | what questions about metrics share |
 
 mod compress;
+mod deletions;
 pub(crate) mod described;
 mod format;
 mod guard;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::{Extension, Router, middleware};
+use edgelogger_common::segment::LogView;
 use edgelogger_common::tls::FloorTime;
 use edgelogger_store::Store;
 use futures_util::future::BoxFuture;
@@ -70,6 +72,8 @@ fn operations() -> Vec<Operation> {
         schema::operation(),
         ledger::operation(),
         ledger::close_operation(),
+        deletions::operation(),
+        deletions::list_operation(),
         status::health_operation(),
         status::live_operation(),
         status::ready_operation(),
@@ -90,6 +94,8 @@ pub struct ApiContext {
     pub store: Arc<dyn Store>,
     /// How it is.
     pub health: Arc<dyn HealthSource>,
+    /// How far the commit log reaches.
+    pub log: LogView,
     /// What has become of every position.
     pub ledger: Arc<Ledger>,
     /// Who there is.

@@ -31,7 +31,7 @@ Examples:
 #[command(args_conflicts_with_subcommands = true, before_help = EXAMPLES, after_help = "\
 States of a position:
   stored   a row of the store
-  expired  was a row of the store; it was to be kept no longer
+  expired  was a row of the store; it was to be kept no longer, or somebody deleted it
   durable  in the commit log, the store is behind
   pending  not here yet; its agent is connected and has it
   unknown  not here; its agent is silent since it told of it

@@ -12,14 +12,16 @@
 //! | `metrics.rs` | `metrics` |
 //! | `machines.rs` | `machines`, `streams` |
 //! | `ledger.rs`, `close.rs` | `ledger`, `ledger close` |
+//! | `delete.rs` | `delete`, `deletions` |
 //! | `status.rs` | `status` |
 //! | `store.rs` | `store ls`, `store verify`, `store export`: the files themselves |
 //! | `log.rs` | `log ls`, `log verify`, `log repair`: the files themselves |
-//! | `client.rs` | the HTTP side of the last four |
+//! | `client.rs` | the HTTP side of those that ask a collector |
 
 mod client;
 mod close;
 mod config;
+mod delete;
 mod ledger;
 mod log;
 mod logs;
@@ -92,6 +94,10 @@ enum Command {
     Sql(sql::SqlArguments),
     /// Show what has become of every position of every stream: stored, to come, dropped or lost, and why
     Ledger(ledger::LedgerArguments),
+    /// Delete rows of a machine, a source and a time, for good
+    Delete(delete::DeleteArguments),
+    /// Show what was deleted, by whom and why
+    Deletions(delete::DeletionsArguments),
     /// Look at the commit log on disk
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -235,6 +241,8 @@ pub fn main() -> ExitCode {
         Command::Streams(arguments) => machines::streams(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
+        Command::Delete(arguments) => delete::run(&arguments),
+        Command::Deletions(arguments) => delete::list(&arguments),
         Command::Log(command) => log::run(&command),
         Command::Store(command) => store::run(&command),
         Command::Status(arguments) => status::run(&arguments),
@@ -306,6 +314,9 @@ mod tests {
             "completions bash",
             "man /m",
             "explain e0401",
+            "delete --machine m* --source /a --from -7d --to now --reason sold --yes --no-wait",
+            "delete -s /a --reason sold --dry-run --json",
+            "deletions --running -n 5",
             "log ls",
             "store ls --json",
             "store verify --data-dir /d",

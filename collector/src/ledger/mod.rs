@@ -18,7 +18,7 @@
 //! | state | means |
 //! | --- | --- |
 //! | `stored` | a row of the store |
-//! | `expired` | was a row of the store; retention dropped it |
+//! | `expired` | was a row of the store; retention or a deletion took it, as the reason says |
 //! | `durable` | in the commit log, the store is behind |
 //! | `pending` | not here; its agent is connected and has it |
 //! | `unknown` | not here; its agent is silent since it last told of it |

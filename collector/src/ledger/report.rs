@@ -11,7 +11,7 @@ use serde::Serialize;
 pub enum State {
     /// A row of the store.
     Stored,
-    /// Was a row of the store; retention dropped it.
+    /// Was a row of the store; retention or a deletion took it.
     Expired,
     /// In the commit log.
     Durable,
@@ -53,7 +53,7 @@ described! {
         pub end: u64,
         /// What has become of them.
         pub state: State,
-        /// Why, where they are dropped, dead-lettered or lost: a word, or the code of an error.
+        /// Why, where they are expired, dropped, dead-lettered or lost: a word, or the code of an error.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub reason: Option<String>,
         /// In the words of whoever declared it here: an operator, the collector.

@@ -15,6 +15,8 @@ pub(super) struct Told<'a> {
     pub gaps: &'a [Gap],
     /// Rows that retention dropped; they lie within `applied`.
     pub expired: &'a [Range<u64>],
+    /// Rows that were deleted, likewise.
+    pub deleted: &'a [Range<u64>],
     /// Rows and receipts.
     pub applied: &'a [Range<u64>],
     /// Written off; data stands against it.
@@ -30,6 +32,8 @@ pub(super) struct Told<'a> {
 enum Cause {
     Gap(usize),
     WriteOff(usize),
+    Retention,
+    Deletion,
     None,
 }
 
@@ -56,6 +60,7 @@ fn edges(whole: &Range<u64>, told: &Told<'_>) -> Vec<u64> {
         .chain(told.applied)
         .chain(told.durable)
         .chain(told.expired)
+        .chain(told.deleted)
         .flat_map(|range| [range.start, range.end])
         .chain([whole.start, whole.end])
         .map(|edge| edge.clamp(whole.start, whole.end.max(whole.start)))
@@ -85,15 +90,20 @@ impl Told<'_> {
         if let Some(found) = self.gaps.get(gap).filter(|gap| gap.range.start <= start) {
             return (Cause::Gap(gap), of_gap(span(State::Lost), found));
         }
-        if holds(self.expired) {
-            let reason = Some("retention".to_owned());
-            return (
-                Cause::None,
-                Span {
-                    reason,
-                    ..span(State::Expired)
-                },
-            );
+        for (cause, ranges, word) in [
+            (Cause::Retention, self.expired, "retention"),
+            (Cause::Deletion, self.deleted, "deleted"),
+        ] {
+            if holds(ranges) {
+                let reason = Some(word.to_owned());
+                return (
+                    cause,
+                    Span {
+                        reason,
+                        ..span(State::Expired)
+                    },
+                );
+            }
         }
         if holds(self.applied) {
             return (Cause::None, span(State::Stored));
@@ -185,6 +195,7 @@ mod tests {
             durable in ranges(),
             gaps in ranges(),
             expired in ranges(),
+            deleted in ranges(),
             written_off in ranges(),
             lost: bool,
             is_connected: bool,
@@ -205,8 +216,9 @@ mod tests {
                 .collect();
             let whole = whole.0..whole.1;
             let expired: Vec<Range<u64>> = expired.into_iter().filter(|range| inside(range, &applied)).collect();
+            let deleted: Vec<Range<u64>> = deleted.into_iter().filter(|range| inside(range, &applied)).collect();
             let write_offs: Vec<WriteOff> = written_off.iter().map(|range| off(range.clone(), WriteOffReason::Operator)).collect();
-            let told = Told { gaps: &gaps, expired: &expired, applied: &applied, write_offs: &write_offs, durable: &durable, is_connected };
+            let told = Told { gaps: &gaps, expired: &expired, deleted: &deleted, applied: &applied, write_offs: &write_offs, durable: &durable, is_connected };
             let spans = spans(whole.clone(), &told);
             let holds = |ranges: &[Range<u64>], at: u64| ranges.iter().any(|range| range.contains(&at));
             let mut at = whole.start;
@@ -216,7 +228,7 @@ mod tests {
                 for position in span.start..span.end {
                     let expected = if gaps.iter().any(|gap| gap.range.contains(&position)) {
                         if lost { State::Lost } else { State::Dropped }
-                    } else if holds(&expired, position) {
+                    } else if holds(&expired, position) || holds(&deleted, position) {
                         State::Expired
                     } else if holds(&applied, position) {
                         State::Stored
@@ -249,6 +261,27 @@ mod tests {
             declared_ms: 0,
             why: "E0303".to_owned(),
         }
+    }
+
+    #[test]
+    fn what_is_expired_says_whether_it_was_deleted() {
+        let (applied, expired, deleted) = (0..30, 0..10, 10..20);
+        let told = Told {
+            applied: std::slice::from_ref(&applied),
+            expired: std::slice::from_ref(&expired),
+            deleted: std::slice::from_ref(&deleted),
+            ..Told::default()
+        };
+        let found: Vec<_> = spans(0..30, &told)
+            .into_iter()
+            .map(|span| (span.end, span.state, span.reason))
+            .collect();
+        let expected = [
+            (10, State::Expired, Some("retention".to_owned())),
+            (20, State::Expired, Some("deleted".to_owned())),
+            (30, State::Stored, None),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

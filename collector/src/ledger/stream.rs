@@ -43,6 +43,7 @@ impl Seen<'_> {
         let told = Told {
             gaps: &self.state.gaps,
             expired: self.state.expired(),
+            deleted: self.state.deleted(),
             applied: self.state.applied(),
             write_offs: self.state.write_offs(),
             durable: self.durable,
@@ -104,9 +105,9 @@ impl Seen<'_> {
             unknown_since: time(last_heard_ns).filter(|_| positions.unknown > 0),
             positions,
             lag_s: self.lag_s(&positions),
-            rows: state.rows.saturating_sub(state.expired_rows()),
+            rows: state.rows.saturating_sub(state.gone_rows()),
             gaps,
-            gaps_untold: state.gaps_untold + state.expired_untold() + gaps_unshown,
+            gaps_untold: state.gaps_untold + state.gone_untold() + gaps_unshown,
             checks: Vec::new(),
         }
     }

@@ -1,5 +1,5 @@
-//! The thread that keeps the store's files in order while there is little else to do: what is kept no
-//! longer goes, small ones become large ones.
+//! The thread that keeps the store's files in order. What somebody deletes goes at once; while there is little else to do
+//! what is kept no longer goes, and small files become large ones.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use edgelogger_store::EmbeddedStore;
 use parking_lot::{Condvar, Mutex};
 
-/// How often it is looked whether there is something to do.
+/// How often it is looked whether something is to be deleted ...
+const DELETION_INTERVAL: Duration = Duration::from_secs(1);
+/// ... and whether there is something else to do.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause after something failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
@@ -58,6 +60,8 @@ impl Maintainer {
             rows: store.rows_applied(),
             looked: Instant::now(),
             busy_looks: 0,
+            delete_at: Instant::now(),
+            tidy_at: Instant::now() + LOOK_INTERVAL,
             store,
             stop: Arc::clone(&stop),
         };
@@ -94,22 +98,59 @@ struct Work {
     rows: u64,
     looked: Instant,
     busy_looks: u32,
+    /// When it is looked at next.
+    delete_at: Instant,
+    tidy_at: Instant,
 }
 
 impl Work {
     fn run(&mut self) {
         // Of this thread, on Linux. Where it is refused the work is done all the same.
         let _ = rustix::process::setpriority_process(None, NICE);
-        let mut pause = LOOK_INTERVAL;
-        while self.stop.wait(pause) {
-            pause = LOOK_INTERVAL;
-            if self.store.is_stopped() || self.is_busy() {
+        while self.stop.wait(DELETION_INTERVAL) {
+            if self.store.is_stopped() {
+                continue;
+            }
+            if Instant::now() >= self.delete_at {
+                self.delete();
+            }
+            if Instant::now() < self.tidy_at {
+                continue;
+            }
+            self.tidy_at = Instant::now() + LOOK_INTERVAL;
+            if self.is_busy() {
                 continue;
             }
             // The store's status says it, and so does health.
             if let Err(error) = self.tidy() {
                 tracing::warn!("the store's files are not tidied up: {error}");
-                pause = RETRY_PAUSE;
+                self.tidy_at = Instant::now() + RETRY_PAUSE;
+            }
+        }
+    }
+
+    /// Somebody waits for it, so it does not wait for idle times.
+    fn delete(&mut self) {
+        while self.store.deletion_due() {
+            match self.store.carry_out_deletion(&|| self.stop.goes_on()) {
+                Ok(Some(done)) => tracing::warn!(
+                    id = done.id,
+                    machine = done.scope.machine,
+                    source = done.scope.source,
+                    by = done.who,
+                    reason = done.reason,
+                    rows = done.rows,
+                    files = done.files,
+                    bytes = done.bytes,
+                    unreadable = done.unreadable.len(),
+                    "a deletion is done"
+                ),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!("a deletion does not go on: {error}");
+                    self.delete_at = Instant::now() + RETRY_PAUSE;
+                    return;
+                }
             }
         }
     }

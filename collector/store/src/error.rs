@@ -43,9 +43,9 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A merge would leave too little of the disk.
+    /// Writing files anew would leave too little of the disk.
     #[error(
-        "files are not merged: {available} bytes are free on the store's file system, {needed} are needed; free space, \
+        "files are not written anew: {available} bytes are free on the store's file system, {needed} are needed; free space, \
          or keep less with [store.retention]"
     )]
     NoRoom {
@@ -94,6 +94,14 @@ pub enum StoreError {
         /// The newest version that is known here.
         known: u64,
     },
+    /// The journal of deletions is there and can't be used.
+    #[error("the journal of deletions {} cannot be used: {problem}", path.display())]
+    Deletions {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The store stands still since it was opened.
     #[error(
         "the store stands still, agents are served and the log keeps what comes while it has room: {0}; then restart"
@@ -112,9 +120,11 @@ impl StoreError {
     #[must_use]
     pub const fn remedy(&self) -> Remedy {
         match self {
-            Self::Disk(_) | Self::Parquet { .. } | Self::Unreadable { .. } | Self::NoRoom { .. } => {
-                Remedy::Retry
-            }
+            Self::Disk(_)
+            | Self::Parquet { .. }
+            | Self::Unreadable { .. }
+            | Self::NoRoom { .. }
+            | Self::Deletions { .. } => Remedy::Retry,
             Self::BadEntry { .. } => Remedy::DeadLetter,
             Self::UnknownKind { .. }
             | Self::Manifest { .. }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use edgelogger_common::disk::At;
 
+use crate::deletion::Progress;
 use crate::error::StoreError;
 use crate::fold::{Folded, Folding, Written};
 use crate::gather::Gather;
@@ -62,6 +63,12 @@ pub fn write_files(
 /// `logs-20261121-0000000017.parquet`
 pub fn file_name(table: Table, day: i64, number: u64) -> String {
     format!("{}-{}-{number:010}.parquet", table.name(), day_name(day))
+}
+
+/// The number in such a name.
+pub fn file_number(name: &str) -> Option<u64> {
+    let (_, number) = name.strip_suffix(".parquet")?.rsplit_once('-')?;
+    number.parse().ok()
 }
 
 fn write_table(
@@ -119,6 +126,7 @@ pub struct Told<'a> {
     pub streams: &'a Streams,
     pub log_gaps: &'a [LogGap],
     pub folded: &'a Folded,
+    pub deletions: &'a [Progress],
 }
 
 /// Makes a flush, or a change of the files, happen.
@@ -136,6 +144,7 @@ pub fn write_new_manifest(
         streams: told.streams.to_records(),
         log_gaps: told.log_gaps.to_vec(),
         folded: told.folded.clone(),
+        deletions: told.deletions.to_vec(),
     };
     write_manifest(&*options.disk, &options.dir, &manifest)
 }

@@ -18,6 +18,15 @@ use crate::schema::{Table, column};
 /// Ranges of a stream that are named one by one; what comes beyond is only summed.
 pub const GONE_RANGES_MAX: usize = 1024;
 
+/// Why rows are there no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoneWhy {
+    /// They were to be kept no longer.
+    Retention,
+    /// Somebody deleted them.
+    Deletion,
+}
+
 /// What is gone of one stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
@@ -81,19 +90,35 @@ const COLUMNS: [&str; 4] = [
     column::POSITION,
 ];
 const SOURCE_LEN: &str = "source_len";
+/// Ranges that wait to be joined, of all streams together: 16 MiB. Rows are in the order of time, and samples in that of
+/// their names before it, so the positions of a stream rarely come one behind the other.
+const WAITING_MAX: usize = 1 << 20;
 
-impl GoneRows {
+/// Finds out what goes, row by row.
+#[derive(Debug, Default)]
+pub struct GoneCounter {
+    gone: GoneRows,
+    waiting: HashMap<(String, StreamId), Vec<Range<u64>>>,
+    waiting_count: usize,
+}
+
+/// The columns that are looked at of a table's rows.
+pub fn columns(table: Table) -> Vec<&'static str> {
+    let mut columns = COLUMNS.to_vec();
+    if table == Table::Logs {
+        columns.push(SOURCE_LEN);
+    }
+    columns
+}
+
+impl GoneCounter {
     /// Takes in all rows of a file.
     ///
     /// # Errors
     /// It can't be read.
     pub fn read(&mut self, file: &LiveFile) -> Result<(), StoreError> {
         let table = file.entry.table;
-        let mut columns = COLUMNS.to_vec();
-        if table == Table::Logs {
-            columns.push(SOURCE_LEN);
-        }
-        for batch in FileReader::open(&**file.disk(), file.path(), Some(&columns))? {
+        for batch in FileReader::open(&**file.disk(), file.path(), Some(&columns(table)))? {
             self.add(table, &batch?);
         }
         Ok(())
@@ -101,6 +126,11 @@ impl GoneRows {
 
     /// Takes in rows.
     pub fn add(&mut self, table: Table, batch: &RecordBatch) {
+        self.add_some(table, batch, |_| true);
+    }
+
+    /// Takes in those rows that are chosen by their number.
+    pub fn add_some(&mut self, table: Table, batch: &RecordBatch, is_chosen: impl Fn(usize) -> bool) {
         let words = |name: &str| {
             let column = batch[name].as_dictionary::<Int32Type>();
             let values = column.values().as_string::<i32>();
@@ -116,7 +146,7 @@ impl GoneRows {
         let lengths = batch
             .column_by_name(SOURCE_LEN)
             .map(|column| column.as_primitive::<Int64Type>().values());
-        for row in 0..batch.num_rows() {
+        for row in (0..batch.num_rows()).filter(|row| is_chosen(*row)) {
             // An id that is none was never written.
             let Ok(id) = streams(row).parse::<StreamId>() else {
                 continue;
@@ -124,13 +154,78 @@ impl GoneRows {
             let start = positions[row].cast_unsigned();
             let len = lengths.map_or(1, |lengths| lengths[row].cast_unsigned());
             let key = (machines(row).to_owned(), id);
-            if !self.sources.contains_key(&key) {
-                self.sources.insert(key.clone(), (table, sources(row).to_owned()));
+            if !self.gone.sources.contains_key(&key) {
+                let source = (table, sources(row).to_owned());
+                self.gone.sources.insert(key.clone(), source);
             }
-            let gone = self.streams.entry(key).or_default();
-            gone.insert(start..start.saturating_add(len));
-            gone.rows += 1;
-            self.rows += 1;
+            self.gone.rows += 1;
+            self.gone.streams.entry(key.clone()).or_default().rows += 1;
+            self.wait(key, start..start.saturating_add(len));
         }
+    }
+
+    fn wait(&mut self, key: (String, StreamId), range: Range<u64>) {
+        let waiting = self.waiting.entry(key).or_default();
+        match waiting.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => {
+                waiting.push(range);
+                self.waiting_count += 1;
+            }
+        }
+        if self.waiting_count >= WAITING_MAX {
+            self.join();
+        }
+    }
+
+    /// Neighbours first, so that few ranges are named one by one.
+    fn join(&mut self) {
+        self.waiting_count = 0;
+        for (key, mut waiting) in self.waiting.drain() {
+            waiting.sort_unstable_by_key(|range| (range.start, range.end));
+            let gone = self.gone.streams.entry(key).or_default();
+            let mut joined: Option<Range<u64>> = None;
+            for range in waiting {
+                match &mut joined {
+                    Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                    _ => {
+                        if let Some(whole) = joined.replace(range) {
+                            gone.insert(whole);
+                        }
+                    }
+                }
+            }
+            if let Some(whole) = joined {
+                gone.insert(whole);
+            }
+        }
+    }
+
+    /// All of it.
+    pub fn finish(mut self) -> GoneRows {
+        self.join();
+        self.gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_that_come_in_strides_are_few_ranges() {
+        let mut counter = GoneCounter::default();
+        let key = || ("m1".to_owned(), StreamId::from_bytes([1; 16]));
+        // Fifty metrics, one behind the other, of a source that takes them all each time.
+        for metric in 0..50u64 {
+            for time in 0..3000 {
+                let at = time * 50 + metric;
+                counter.wait(key(), at..at + 1);
+            }
+        }
+        let gone = counter.finish();
+        let of_stream = &gone.streams[&key()];
+        assert_eq!(of_stream.ranges.as_slice(), std::slice::from_ref(&(0..150_000)));
+        assert_eq!(of_stream.untold, 0);
     }
 }

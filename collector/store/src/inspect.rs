@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::embedded::{FILES_DIR, LOCK_NAME};
 use crate::error::StoreError;
-use crate::gone::GoneRows;
+use crate::gone::GoneCounter;
 use crate::live_file::LiveFile;
 use crate::manifest::{self, FileEntry, Manifest};
 use crate::parquet_read::{FileReader, check_bytes};
@@ -246,7 +246,7 @@ impl RowsQuery {
 /// What a file turned out to hold.
 #[derive(Default)]
 struct Check {
-    rows: GoneRows,
+    rows: GoneCounter,
     time: Option<(i64, i64)>,
     machines: BTreeMap<String, ()>,
     last: Option<(String, i64)>,
@@ -288,12 +288,13 @@ impl Check {
         }
     }
 
-    fn problems(&self, entry: &FileEntry, streams: &Streams) -> Vec<String> {
+    fn problems(self, entry: &FileEntry, streams: &Streams) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.rows.rows != entry.rows {
+        let rows = self.rows.finish();
+        if rows.rows != entry.rows {
             problems.push(format!(
                 "it has {} rows, the manifest says {}",
-                self.rows.rows, entry.rows
+                rows.rows, entry.rows
             ));
         }
         if self.time.is_some_and(|time| time != entry.time) {
@@ -306,7 +307,7 @@ impl Check {
         if self.unordered > 0 {
             problems.push(format!("{} rows are out of order", self.unordered));
         }
-        for ((machine, id), found) in &self.rows.streams {
+        for ((machine, id), found) in &rows.streams {
             // Of a folded stream it is known only by its id that it is whole.
             let Some(state) = streams.get(machine, *id) else {
                 continue;

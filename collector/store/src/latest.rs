@@ -125,6 +125,19 @@ impl Latest {
         self.state.lock().is_filled = true;
     }
 
+    /// Forgets those whose newest sample is gone, as `is_gone` says of machine, source, time and time of receipt. Says
+    /// whether there were any; then what the store has is to be noted again.
+    pub fn forget(&self, is_gone: impl Fn(&str, &str, i64, i64) -> bool) -> bool {
+        let mut state = self.state.lock();
+        let before = state.series.len();
+        state.series.retain(|key, entry| {
+            let mut parts = texts(key);
+            let (machine, source) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            !is_gone(machine, source, entry.time, entry.received)
+        });
+        state.series.len() < before
+    }
+
     /// The series that match, by name.
     pub fn page(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> LatestPage {
         let state = self.state.lock();

@@ -18,6 +18,7 @@
 //! | [`parquet_read`] | reading one, batch by batch, outside of queries |
 //! | [`compact`] | merging small files |
 //! | [`retention`], [`gone`] | which files go; what was in them |
+//! | [`deletion`] | rows go because somebody says so; the journal of that |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`inspect`] | the files of a store that no process has open |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
@@ -41,6 +42,7 @@
 mod applied;
 mod arrivals;
 mod compact;
+mod deletion;
 mod embedded;
 mod entry;
 mod error;
@@ -73,6 +75,10 @@ mod tests;
 mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
+pub use deletion::{
+    DELETIONS_MAX, DeleteError, DeletePart, DeletePlan, DeleteRequest, DeleteScope, Deletion, PLAN_PARTS_MAX,
+    RUNNING_MAX,
+};
 pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Keeping, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};

@@ -18,11 +18,12 @@ use edgelogger_common::disk::{At, Disk, atomic_rotate, read_file};
 use edgelogger_common::stamped::{StampError, stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
+use crate::deletion::Progress;
 use crate::error::StoreError;
 use crate::fold::Folded;
 use crate::log_gap::LogGap;
 use crate::schema::Table;
-use crate::streams::{StreamRecord, Streams};
+use crate::streams::{StreamRecord, StreamState, Streams};
 
 /// The file's name in the store's directory.
 pub const MANIFEST_NAME: &str = "manifest";
@@ -30,10 +31,10 @@ pub const MANIFEST_NAME: &str = "manifest";
 pub const PREVIOUS_NAME: &str = "manifest.previous";
 /// One that could not be read, for a person to look at.
 const DAMAGED_NAME: &str = "manifest.damaged";
-/// The newest version that this build reads. It writes 1 until something is folded, and 2 until something is expired:
-/// whatever else those don't know they can ignore, but streams would be stored twice, and what is expired would be said to
-/// be stored.
-pub const MANIFEST_VERSION: u64 = 3;
+/// The newest version that this build reads. It writes 1 until something is folded, 2 until something is expired, and 3
+/// until something is deleted: whatever else those don't know they can ignore, but streams would be stored twice, and what
+/// is gone would be said to be stored.
+pub const MANIFEST_VERSION: u64 = 4;
 /// A manifest of a million streams comes to some 200 MB.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 const MAGIC: &str = "edgelogger-store-manifest";
@@ -60,6 +61,9 @@ pub struct Manifest {
     /// Streams that are folded. Since version 2.
     #[serde(default, skip_serializing_if = "is_default")]
     pub folded: Folded,
+    /// Deletions that are not finished, and what they took so far. Since version 4.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletions: Vec<Progress>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -208,14 +212,22 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
         );
         return Err(unusable(&path, problem));
     }
-    let has_expired = |record: &StreamRecord| record.state.has_expired();
-    let version = match manifest.streams.iter().any(has_expired) {
-        true => MANIFEST_VERSION,
-        false if is_default(&manifest.folded) => 1,
-        false => 2,
-    };
-    let bytes = stamp(MAGIC, version, &body);
+    let bytes = stamp(MAGIC, version(manifest), &body);
     Ok(atomic_rotate(disk, &path, &dir.join(PREVIOUS_NAME), &bytes)?)
+}
+
+/// The oldest version whose readers do nothing wrong with it.
+fn version(manifest: &Manifest) -> u64 {
+    let any = |has: fn(&StreamState) -> bool| manifest.streams.iter().any(|record| has(&record.state));
+    if !manifest.deletions.is_empty() || any(StreamState::has_deleted) {
+        MANIFEST_VERSION
+    } else if any(StreamState::has_expired) {
+        3
+    } else if is_default(&manifest.folded) {
+        1
+    } else {
+        2
+    }
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, StoreError> {
@@ -305,14 +317,14 @@ mod tests {
     #[test]
     fn a_newer_manifest_is_refused_by_its_version_alone_and_never_fallen_back_from() {
         let disk = written(&[5, 7]);
-        put(&disk, b"edgelogger-store-manifest 4 something else\nnot json");
+        put(&disk, b"edgelogger-store-manifest 5 something else\nnot json");
         let error = read(&disk, DIR.as_ref()).unwrap_err();
         assert!(
             matches!(
                 error,
                 StoreError::ManifestVersion {
-                    found: 4,
-                    known: 3,
+                    found: 5,
+                    known: 4,
                     ..
                 }
             ),

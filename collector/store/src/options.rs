@@ -11,6 +11,10 @@ use edgelogger_common::recognition::RecognizerOptions;
 
 use crate::retention::Retention;
 
+/// zstd level of files that are written again, at least. They stay, and are written when there is nothing else to do: of
+/// log lines level 6 leaves 7 % less than level 3, for three times the work.
+const REWRITE_LEVEL_MIN: i32 = 6;
+
 /// What a store is opened with.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -75,6 +79,11 @@ impl StoreOptions {
             query_threads: 2,
             latest_series_max: 100_000,
         }
+    }
+
+    /// zstd level of files that are written again.
+    pub(crate) fn rewrite_level(&self) -> i32 {
+        self.compression_level.max(REWRITE_LEVEL_MIN)
     }
 
     /// Bytes in the active half at which a flush is due.

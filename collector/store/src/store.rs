@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::deletion::{DeleteError, DeletePlan, DeleteRequest, DeleteScope, Deletion};
 use crate::error::QueryError;
 use crate::latest::{LatestPage, MetricName};
 use crate::query::{
@@ -49,6 +51,13 @@ pub trait Store: Send + Sync {
     fn volume(&self, query: VolumeQuery) -> Answer<'_, Vec<VolumeCell>>;
     /// The most frequent shapes of log records. Reads every record that the query is about.
     fn patterns(&self, query: LogQuery) -> Answer<'_, Patterns>;
+    /// What a deletion would take now.
+    fn plan_deletion(&self, scope: DeleteScope, time_max: Duration) -> Answer<'_, DeletePlan>;
+    /// Accepts a deletion of what is stored now: when this returns it is durable, and is carried out, whatever happens.
+    /// Blocks for as long as that takes.
+    fn delete(&self, request: DeleteRequest) -> Result<Deletion, DeleteError>;
+    /// All deletions there ever were, oldest first. Blocks likewise.
+    fn deletions(&self) -> Result<Vec<Deletion>, QueryError>;
     /// How the store is.
     fn status(&self) -> Answer<'_, StoreStatus>;
 }

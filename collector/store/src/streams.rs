@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::applied::AppliedRanges;
 use crate::fold::{self, FoldIndex, FoldedGone, Folding};
-use crate::gone::{Gone, GoneRows};
+use crate::gone::{Gone, GoneRows, GoneWhy};
 use crate::schema::Table;
 use crate::write_off::{WriteOff, WriteOffs};
 
@@ -78,6 +78,9 @@ pub struct StreamState {
     /// What retention dropped of its rows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) expired: Gone,
+    /// What deletions took of its rows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) deleted: Gone,
     /// The stream was folded once, and every position below this counts there.
     #[serde(default, rename = "folded", skip_serializing_if = "Option::is_none")]
     pub folded_upto: Option<u64>,
@@ -243,20 +246,30 @@ impl StreamState {
         self.expired.ranges.as_slice()
     }
 
+    /// Positions whose rows were deleted, ascending; they stay applied.
+    #[must_use]
+    pub fn deleted(&self) -> &[Range<u64>] {
+        self.deleted.ranges.as_slice()
+    }
+
     pub(crate) fn has_expired(&self) -> bool {
         self.expired != Gone::default()
     }
 
-    /// Rows that retention dropped; they are among `rows`.
-    #[must_use]
-    pub const fn expired_rows(&self) -> u64 {
-        self.expired.rows
+    pub(crate) fn has_deleted(&self) -> bool {
+        self.deleted != Gone::default()
     }
 
-    /// Positions of further ranges that it dropped.
+    /// Rows that retention dropped or that were deleted; they are among `rows`.
     #[must_use]
-    pub const fn expired_untold(&self) -> u64 {
-        self.expired.untold
+    pub const fn gone_rows(&self) -> u64 {
+        self.expired.rows + self.deleted.rows
+    }
+
+    /// Positions of such rows in further ranges.
+    #[must_use]
+    pub const fn gone_untold(&self) -> u64 {
+        self.expired.untold + self.deleted.untold
     }
 
     /// Positions of `range` that are neither applied nor written off, ascending.
@@ -451,11 +464,15 @@ impl Streams {
     }
 
     /// Takes in that these rows are gone, and gives back those of streams that are folded.
-    pub fn expire(&mut self, gone: &GoneRows) -> Vec<FoldedGone> {
+    pub fn expire(&mut self, gone: &GoneRows, why: GoneWhy) -> Vec<FoldedGone> {
         let mut folded = Vec::new();
         for (key, of_stream) in &gone.streams {
             if let Some(state) = self.live.get_mut(key) {
-                Arc::make_mut(state).expired.absorb(of_stream);
+                let state = Arc::make_mut(state);
+                match why {
+                    GoneWhy::Retention => state.expired.absorb(of_stream),
+                    GoneWhy::Deletion => state.deleted.absorb(of_stream),
+                }
             } else if let Some((table, source)) = gone.sources.get(key) {
                 folded.push(FoldedGone {
                     machine: key.0.clone(),

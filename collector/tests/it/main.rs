@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod deletions;
 mod faults;
 mod fleet;
 mod handshakes;

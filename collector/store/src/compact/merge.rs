@@ -21,10 +21,6 @@ use crate::schema::{Table, column};
 /// Bytes of batches that wait for their rows to be written.
 const HELD_BYTES_MAX: usize = 32 << 20;
 
-/// zstd level of merged files, at least. They stay, and are written when there is nothing else to do: of log lines level 6
-/// leaves 7 % less than level 3, for three times the work.
-const LEVEL_MIN: i32 = 6;
-
 /// What `order.rs` orders rows by, within a day: machine, name and labels of a sample, time, stream, position.
 type Key<'a> = (&'a str, &'a str, &'a [u8], i64, &'a str, i64);
 
@@ -144,12 +140,7 @@ pub fn merge(
         held: Vec::new(),
         held_bytes: 0,
         picks: Vec::with_capacity(CHUNK_ROWS),
-        output: FileWriter::create(
-            options,
-            path,
-            first.entry.table,
-            options.compression_level.max(LEVEL_MIN),
-        )?,
+        output: FileWriter::create(options, path, first.entry.table, options.rewrite_level())?,
         rows: 0,
         go_on,
     };

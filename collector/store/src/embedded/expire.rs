@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use edgelogger_common::disk::At;
 
-use super::leaving::Leaving;
-use super::{EmbeddedStore, Flushing};
+use super::EmbeddedStore;
+use super::leave::Departure;
 use crate::error::StoreError;
-use crate::flush::{Told, write_new_manifest};
-use crate::fold;
-use crate::gone::GoneRows;
-use crate::live_file::LiveFile;
+use crate::gone::{GoneCounter, GoneWhy};
 
 /// Files of one manifest, all of one day: what is known of their rows is in memory until then.
 const FILES_AT_ONCE: usize = 16;
@@ -53,7 +50,7 @@ impl EmbeddedStore {
         drop(files);
         let days = due.chunk_by(|left, right| left.entry.day == right.entry.day);
         for files in days.flat_map(|day| day.chunks(FILES_AT_ONCE)) {
-            let mut gone = GoneRows::default();
+            let mut gone = GoneCounter::default();
             for file in files {
                 if !go_on() {
                     return Ok(());
@@ -61,7 +58,14 @@ impl EmbeddedStore {
                 gone.read(file)
                     .inspect_err(|error| self.on_read_error(error, std::slice::from_ref(file)))?;
             }
-            if !self.drop_files(files, &gone)? {
+            let departure = Departure {
+                old: files,
+                new: None,
+                gone: &gone.finish(),
+                why: GoneWhy::Retention,
+                steps: &[],
+            };
+            if !self.let_rows_go(departure)? {
                 return Ok(());
             }
             for file in files {
@@ -74,72 +78,5 @@ impl EmbeddedStore {
             self.let_go()?;
         }
         Ok(())
-    }
-
-    /// One manifest without these files, and with what was in them. False where it can't be now.
-    fn drop_files(&self, old: &[Arc<LiveFile>], gone: &GoneRows) -> Result<bool, StoreError> {
-        let mut flushing = self.flushing.lock();
-        // Streams that are on their way into files of their own would not learn of it. An hour later they have.
-        if flushing
-            .frozen
-            .as_ref()
-            .is_some_and(|frozen| !frozen.folding.is_empty())
-        {
-            return Ok(false);
-        }
-        let mut named = self.visible.lock().named();
-        named.retain(|entry| old.iter().all(|file| file.entry.name != entry.name));
-        let mut streams = flushing.in_force.streams.clone();
-        let folded_gone = streams.expire(gone);
-        let day = old.first().map_or(0, |file| file.entry.day);
-        let folded = self.expire_folded(&mut flushing, (day, &folded_gone))?;
-        let told = Told {
-            cursor: flushing.in_force.cursor,
-            streams: &streams,
-            log_gaps: &flushing.in_force.log_gaps,
-            folded: folded
-                .as_ref()
-                .map_or(&flushing.in_force.folded, |(folded, _)| folded),
-        };
-        write_new_manifest(&self.options, named, told, flushing.next_file)?;
-        let mut leaving: Vec<_> = old.iter().map(|file| Leaving::Live(Arc::clone(file))).collect();
-        flushing.in_force.streams = streams;
-        if let Some((folded, superseded)) = folded {
-            let dir = self.options.dir.join(fold::FOLDED_DIR);
-            leaving.extend(superseded.iter().map(|name| Leaving::Path(dir.join(name))));
-            flushing.in_force.folded = folded;
-        }
-        if let Some(frozen) = &mut flushing.frozen {
-            frozen.streams.expire(gone);
-        }
-        self.writer.lock().streams.expire(gone);
-        flushing.leaving.manifest_written(&*self.options.disk, leaving);
-        self.visible.lock().exchange(old, None);
-        self.held_cursor_is_durable();
-        Ok(true)
-    }
-
-    /// Files of folded streams in which these are expired, and those that they replace. What a failure leaves of them is
-    /// removed when the store opens.
-    fn expire_folded(
-        &self,
-        flushing: &mut Flushing,
-        (day, gone): (i64, &[fold::FoldedGone]),
-    ) -> Result<Option<(fold::Folded, Vec<String>)>, StoreError> {
-        if gone.is_empty() {
-            return Ok(None);
-        }
-        let dir = self.options.dir.join(fold::FOLDED_DIR);
-        let Flushing {
-            in_force, next_file, ..
-        } = flushing;
-        let written = fold::expire(
-            &*self.options.disk,
-            &dir,
-            &in_force.folded,
-            (day, gone),
-            next_file,
-        )?;
-        Ok(Some(written))
     }
 }

@@ -13,7 +13,7 @@ use crate::live_file::{LiveFile, remove};
 use crate::manifest::FileEntry;
 use crate::partition::DAY_NS;
 
-/// Left free beside what a merge writes.
+/// Left free beside what is written anew.
 const MERGE_SPARE_BYTES: u64 = 64 << 20;
 
 /// What a merge did.
@@ -46,6 +46,9 @@ impl EmbeddedStore {
     }
 
     fn merge(&self, go_on: &dyn Fn() -> bool) -> Result<Option<Merged>, StoreError> {
+        if self.deletions.lock().holds_files() {
+            return Ok(None);
+        }
         let files = Arc::clone(&self.visible.lock().files);
         let today = self.options.clock.wall_ns().div_euclid(DAY_NS);
         let Some(inputs) = compact::pick(&files, today) else {
@@ -95,7 +98,7 @@ impl EmbeddedStore {
         }
     }
 
-    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+    pub(super) fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
         let dir = &self.files_dir;
         let available = self.options.disk.available_bytes(dir).at("look at", dir)?;
         let needed = bytes.saturating_add(MERGE_SPARE_BYTES);
@@ -121,7 +124,9 @@ impl EmbeddedStore {
         let is_old = |entry: &FileEntry| old.iter().any(|file| file.entry.name == entry.name);
         let all_there = named.iter().filter(|entry| is_old(entry)).count() == old.len();
         // What an earlier flush could not write may stand in a manifest that is in place all the same.
-        if flushing.frozen.is_some() || !all_there {
+        // A deletion that was accepted meanwhile covers the old files, and not the number of the new one.
+        let is_held = self.deletions.lock().holds_files();
+        if flushing.frozen.is_some() || !all_there || is_held {
             if let Some(new) = new {
                 new.leave();
             }
@@ -147,13 +152,18 @@ impl EmbeddedStore {
     }
 
     /// The manifest in force with these files.
-    fn write_manifest(&self, flushing: &Flushing, named: Vec<FileEntry>) -> Result<(), StoreError> {
+    pub(super) fn write_manifest(
+        &self,
+        flushing: &Flushing,
+        named: Vec<FileEntry>,
+    ) -> Result<(), StoreError> {
         let in_force = &flushing.in_force;
         let told = Told {
             cursor: in_force.cursor,
             streams: &in_force.streams,
             log_gaps: &in_force.log_gaps,
             folded: &in_force.folded,
+            deletions: &in_force.deletions,
         };
         write_new_manifest(&self.options, named, told, flushing.next_file)
     }
@@ -180,7 +190,7 @@ impl EmbeddedStore {
 }
 
 /// May the manifest have been replaced, though its writing failed?
-fn may_be_in_place(error: &StoreError) -> bool {
+pub(super) fn may_be_in_place(error: &StoreError) -> bool {
     match error {
         StoreError::Disk(error) => matches!(error.action, "rename" | "sync directory"),
         _ => false,

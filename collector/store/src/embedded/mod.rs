@@ -7,6 +7,8 @@
 //! | `write.rs` | a flush: rows to files, one manifest |
 //! | `maintain.rs` | files in the place of others: merging |
 //! | `expire.rs` | files that are kept no longer |
+//! | `delete.rs` | rows that somebody wants to be gone |
+//! | `leave.rs` | rows that go, and what is known of them |
 //! | `aside.rs` | files that turn out damaged or missing |
 //! | `leaving.rs` | when files go that no manifest names any more |
 //! | `status.rs` | what the store says of itself |
@@ -17,6 +19,7 @@
 //! | `flushing` | the generation being written, and the manifest | one flush; of a merge only its manifest |
 //! | `writer` | cursor, streams, and the order of entries | one `apply` |
 //! | `visible` | what queries see | moments |
+//! | `deletions` | the journal of deletions | one write of it |
 //!
 //! They are taken in this order. A flush holds only its own while it writes, so entries are applied and queries answered
 //! meanwhile; when memory is full too, `apply` flushes itself and so waits for the disk. A merge holds none that any of
@@ -24,7 +27,9 @@
 
 mod apply;
 mod aside;
+mod delete;
 mod expire;
+mod leave;
 mod leaving;
 mod maintain;
 mod open;
@@ -43,6 +48,7 @@ use edgelogger_proto::v1::LogEntry;
 use parking_lot::Mutex;
 
 use crate::arrivals::Arrivals;
+use crate::deletion::{DeleteError, DeletePlan, DeleteRequest, DeleteScope, Deletion, Journal, Progress};
 use crate::entry::EntryTools;
 use crate::error::{QueryError, StoreError};
 use crate::flush::Frozen;
@@ -102,6 +108,7 @@ pub struct EmbeddedStore {
     writer: Mutex<Writer>,
     visible: Mutex<Visible>,
     flushing: Mutex<Flushing>,
+    deletions: Mutex<Journal>,
     maintaining: Mutex<()>,
     published: Published,
     durable_cursor: AtomicU64,
@@ -176,6 +183,7 @@ struct InForce {
     streams: Streams,
     log_gaps: Arc<Vec<LogGap>>,
     folded: Folded,
+    deletions: Vec<Progress>,
 }
 
 #[derive(Default)]
@@ -184,6 +192,7 @@ struct Problems {
     flush: Option<String>,
     merge: Option<String>,
     retention: Option<String>,
+    deletion: Option<String>,
     /// Files that were put aside.
     aside: Vec<String>,
     last_flush_ns: Option<i64>,
@@ -325,6 +334,18 @@ impl Store for EmbeddedStore {
 
     fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
         Box::pin(self.answer(move |snapshot| self.engine.logs(snapshot, query.clone())))
+    }
+
+    fn plan_deletion(&self, scope: DeleteScope, time_max: Duration) -> Answer<'_, DeletePlan> {
+        Box::pin(self.plan_of_deletion(scope, time_max))
+    }
+
+    fn delete(&self, request: DeleteRequest) -> Result<Deletion, DeleteError> {
+        self.accept_deletion(request)
+    }
+
+    fn deletions(&self) -> Result<Vec<Deletion>, QueryError> {
+        Ok(self.all_deletions())
     }
 
     fn status(&self) -> Answer<'_, StoreStatus> {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::aside::QUARANTINE_DIR;
 use super::leaving::{Leaving, LeavingFiles};
 use super::{EmbeddedStore, FILES_DIR, Flushing, InForce, Keeping, LOCK_NAME, Problems, Published, Writer};
+use crate::deletion::Journal;
 use crate::entry::EntryTools;
 use crate::error::StoreError;
 use crate::flush::hex;
@@ -76,6 +77,10 @@ impl EmbeddedStore {
         let cursor = starting_cursor(&options, &manifest, &mut problems);
         let log_gaps = Arc::new(manifest.log_gaps);
         let (live, missing) = find_files(&options, &files_dir, manifest.files, &mut problems);
+        let mut journal = Journal::open(disk, &options.dir, &mut problems.opening)?;
+        let mut deletions = journal.take_progress(manifest.deletions);
+        let names: Vec<&str> = live.iter().map(|file| file.entry.name.as_str()).collect();
+        deletions.extend(journal.go_on_with(&names));
         let leaving = previous_files.iter().map(|name| {
             let dir = if name.ends_with(FOLD_SUFFIX) {
                 options.dir.join(fold::FOLDED_DIR)
@@ -126,9 +131,11 @@ impl EmbeddedStore {
                     streams,
                     log_gaps,
                     folded: manifest.folded,
+                    deletions,
                 },
                 leaving: LeavingFiles::of_previous(leaving),
             }),
+            deletions: Mutex::new(journal),
             maintaining: Mutex::default(),
             durable_cursor: AtomicU64::new(cursor),
             held_cursor: AtomicU64::new(previous_cursor.map_or(cursor, |previous| previous.min(cursor))),

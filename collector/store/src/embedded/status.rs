@@ -57,6 +57,7 @@ impl EmbeddedStore {
                 .chain(&problems.flush)
                 .chain(&problems.merge)
                 .chain(&problems.retention)
+                .chain(&problems.deletion)
                 .chain(&problems.aside)
                 .cloned(),
         );

@@ -20,7 +20,11 @@ impl EmbeddedStore {
     /// The disk failed: the rows stay in memory and can be queried; try again.
     pub fn flush(&self) -> Result<Flushed, StoreError> {
         self.check_running()?;
-        let mut flushing = self.flushing.lock();
+        self.flush_all(&mut self.flushing.lock())
+    }
+
+    /// The same, where the lock is held: of what is applied when it begins nothing is left in memory.
+    pub(super) fn flush_all(&self, flushing: &mut Flushing) -> Result<Flushed, StoreError> {
         let mut total = Flushed::default();
         // What an earlier attempt left, then what has come in since.
         let left_over = flushing.frozen.is_some();
@@ -28,7 +32,7 @@ impl EmbeddedStore {
             if flushing.frozen.is_none() {
                 flushing.frozen = self.freeze();
             }
-            let written = self.write_frozen(&mut flushing);
+            let written = self.write_frozen(flushing);
             self.problems.lock().flush = written.as_ref().err().map(ToString::to_string);
             let written = written?;
             total.rows += written.rows;
@@ -145,6 +149,7 @@ impl EmbeddedStore {
             streams: &frozen.streams,
             log_gaps: &frozen.log_gaps,
             folded: folded.unwrap_or(&in_force.folded),
+            deletions: &in_force.deletions,
         };
         write_new_manifest(&self.options, named, told, *next_file)?;
         let flushed = Flushed {

@@ -44,10 +44,10 @@ pub struct Summary {
     /// What was dropped or lost, by reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<ReceiptTotal>,
-    /// Positions whose rows retention dropped, of this day's rows and of the streams when they were folded.
+    /// Positions whose rows retention or a deletion took, of this day's rows and of the streams when they were folded.
     #[serde(default, skip_serializing_if = "is_default")]
     pub expired: u64,
-    /// Rows that it dropped.
+    /// Rows that they took.
     #[serde(default, skip_serializing_if = "is_default")]
     pub expired_rows: u64,
     /// What the streams held, for audits; not of those that were folded by a version that kept nothing of it.
@@ -155,8 +155,8 @@ impl Summary {
         let from = state.folded_upto.unwrap_or(state.start);
         self.positions += super::end_of(state).saturating_sub(from);
         self.rows += state.rows;
-        self.expired += state.expired.positions();
-        self.expired_rows += state.expired.rows;
+        self.expired += state.expired.positions() + state.deleted.positions();
+        self.expired_rows += state.gone_rows();
         for total in &state.receipts {
             match self.gaps.iter_mut().find(|known| known.reason == total.reason) {
                 Some(known) => {

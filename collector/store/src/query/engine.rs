@@ -82,6 +82,29 @@ impl Engine {
         self.runtime.as_ref()?.spawn_blocking(work).await.ok()
     }
 
+    /// The same, admitted and stopped as a query is. What blocks notices by itself that nobody waits for it.
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        time_max: Duration,
+        work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        self.run(time_max, async move {
+            let joined = tokio::task::spawn_blocking(work).await;
+            joined.map_err(|error| {
+                QueryError::Failed(format!("an error in EdgeLogger, please report it: {error}"))
+            })?
+        })
+        .await
+    }
+
+    /// Waits for an answer on a thread that belongs to no runtime.
+    pub fn wait_for<T>(&self, answer: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(answer),
+            None => Err(QueryError::Failed("the store is closing".to_owned())),
+        }
+    }
+
     /// Answers one question about a metric.
     pub async fn range(&self, snapshot: Snapshot, query: RangeQuery) -> Result<RangeResult, QueryError> {
         let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);

@@ -79,7 +79,7 @@ fn rows(store: &EmbeddedStore) -> usize {
 fn expired(store: &EmbeddedStore, number: u8) -> (Vec<std::ops::Range<u64>>, u64) {
     let key = ("m1".into(), stream_id(number));
     let state = store.streams_of(&[key]).remove(0).unwrap();
-    (state.expired().to_vec(), state.expired_rows())
+    (state.expired().to_vec(), state.gone_rows())
 }
 
 fn check_expired(store: &EmbeddedStore, what: &str) {

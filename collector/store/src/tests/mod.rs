@@ -5,6 +5,8 @@ mod aside;
 mod common;
 mod concurrent;
 mod crash;
+mod deleting;
+mod deleting_model;
 mod expiring;
 mod folding;
 mod inspecting;
