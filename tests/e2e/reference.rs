@@ -63,7 +63,8 @@ fn section(page: &mut String, path: &str, command: &Command) {
         }
     }
     table(page, "argument", command.get_positionals(), positional);
-    table(page, "option", command.get_opts(), option);
+    let options = command.get_arguments().filter(|arg| !arg.is_positional());
+    table(page, "option", options, option);
     let subcommands = || {
         command
             .get_subcommands()

@@ -1,10 +1,10 @@
-//! `run`: until a signal says to stop; SIGHUP reads the configuration again.
+//! `run`: until a signal says to stop, or its terminal goes; SIGHUP reads the configuration again.
 //!
 //! A reload that changes more than the log's filter stops the stages in order and starts them again in this process, as
 //! a restart of it would: what is on disk (checkpoints, spool) carries over, so nothing is lost or sent as new. A
 //! configuration that can't be read changes nothing; one that can't be started is given up for the one before.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use edgelogger_common::config::Changes;
 use edgelogger_common::error_code;
@@ -70,7 +70,7 @@ async fn run_until_stopped(arguments: &RunArguments, config: AgentConfig) -> Res
         let (mut next, mut has_started) = (Next::Stop, false);
         let stopped = pipeline::run(config.clone(), ground.clone(), async {
             has_started = true;
-            next = signals.next(&reloader).await;
+            next = signals.next(&mut reloader).await;
         });
         let stopped = stopped.await;
         match (stopped, next) {
@@ -100,6 +100,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// It was started in a terminal.
+    has_terminal: bool,
 }
 
 impl Signals {
@@ -108,16 +110,21 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            has_terminal: io::stderr().is_terminal(),
         })
     }
 
     /// Waits for what ends a run.
-    async fn next(&mut self, reloader: &Reloader<'_>) -> Next {
+    async fn next(&mut self, reloader: &mut Reloader<'_>) -> Next {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 _ = self.hangup.recv() => {
+                    // The terminal was closed, and with it who could stop this.
+                    if self.has_terminal && !io::stderr().is_terminal() {
+                        break;
+                    }
                     if let Some(config) = reloader.read() {
                         tracing::info!("stopping the stages, to start them with the new configuration");
                         return Next::Reload(Box::new(config));
@@ -152,7 +159,7 @@ struct Reloader<'a> {
 
 impl Reloader<'_> {
     /// What the stages are to be started with anew; none where they need not be.
-    fn read(&self) -> Option<AgentConfig> {
+    fn read(&mut self) -> Option<AgentConfig> {
         let read = self.arguments.config.load_again().and_then(|config| {
             let filter = telemetry::set_filter(&config.log.filter);
             filter.map_err(|error| (error.error_code().code, error.to_string()))?;
@@ -174,9 +181,8 @@ impl Reloader<'_> {
         self.note.accept(waiting);
         config.state_dir.clone_from(&self.at_start.state_dir);
         config.log.format = self.at_start.log.format;
-        let mut same = self.in_force.clone();
-        same.log.filter.clone_from(&config.log.filter);
-        (same != config).then_some(config)
+        self.in_force.log.filter.clone_from(&config.log.filter);
+        (self.in_force != config).then_some(config)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `run` and `check`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use edgelogger_common::config::Changes;
@@ -42,6 +42,7 @@ async fn serve(arguments: &RunArguments, config: Config, shown: Value) -> Result
     // Whoever started us may have closed stdout; that is no reason to end.
     let _ = io::stdout().write_all(greeting(&running, &data_dir).as_bytes());
     tracing::info!(ingest = %running.ingest_addr, api = %running.api_addr, "ready");
+    let has_terminal = io::stderr().is_terminal();
     let mut known = Known {
         latest: shown.clone(),
         at_start: shown,
@@ -50,7 +51,13 @@ async fn serve(arguments: &RunArguments, config: Config, shown: Value) -> Result
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => known.reload(arguments, running.reload()),
+            _ = hangup.recv() => {
+                // The terminal was closed, and with it who could stop this.
+                if has_terminal && !io::stderr().is_terminal() {
+                    break;
+                }
+                known.reload(arguments, running.reload());
+            }
         }
     }
     tracing::info!("stopping");

@@ -26,14 +26,22 @@ impl Changes {
         let mut changes = Self::default();
         let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
         for key in keys.filter(|key| old.get(*key) != new.get(*key)) {
-            if does_reload(key, reloads) {
-                changes.reloaded.push(key.clone());
+            let named = if old.contains_key(key) {
+                name(key, &new)
             } else {
-                changes.needs_restart.push(key.clone());
-            }
+                name(key, &old)
+            };
+            let changed = if does_reload(key, reloads) {
+                &mut changes.reloaded
+            } else {
+                &mut changes.needs_restart
+            };
+            changed.push(named.to_owned());
         }
-        changes.reloaded.sort_unstable();
-        changes.needs_restart.sort_unstable();
+        for changed in [&mut changes.reloaded, &mut changes.needs_restart] {
+            changed.sort_unstable();
+            changed.dedup();
+        }
         Ok(changes)
     }
 
@@ -48,6 +56,14 @@ impl Changes {
 #[must_use]
 pub fn does_reload(key: &str, reloads: &[&str]) -> bool {
     reloads.iter().any(|path| is_within(key, path))
+}
+
+/// An element of a list that came or went is named as a whole.
+fn name<'a>(key: &'a str, other: &BTreeMap<String, Value>) -> &'a str {
+    let ends = key.match_indices(']').map(|(at, _)| &key[..=at]);
+    let gone = |element: &&str| !other.keys().any(|known| is_within(known, element));
+    let mut gone = ends.filter(gone);
+    gone.next().unwrap_or(key)
 }
 
 fn leaves<T: Serialize>(config: &T) -> Result<BTreeMap<String, Value>, serde_json::Error> {
@@ -67,7 +83,7 @@ mod tests {
         let old = json!({ "a": 1, "t": { "x": 1, "y": null }, "s": { "f": [{ "p": 1 }, { "p": 2 }] } });
         let new = json!({ "a": 2, "t": { "x": 1, "y": 5 }, "s": { "f": [{ "p": 1 }] }, "n": true });
         let changes = Changes::between(&old, &new, &["s.f", "a"]).unwrap();
-        assert_eq!(changes.reloaded, ["a", "s.f[1].p"]);
+        assert_eq!(changes.reloaded, ["a", "s.f[1]"]);
         assert_eq!(changes.needs_restart, ["n", "t.y"]);
         assert!(changes.has("s") && changes.has("s.f") && !changes.has("s.fx"));
         assert_eq!(Changes::between(&old, &old, &[]).unwrap(), Changes::default());

@@ -37,6 +37,9 @@ const RETRY_MS: u64 = 2_000;
 /// Where a tail comes back to a collector that does not remember its last event, what was received so long before that
 /// event comes again: entries of several agents are not applied in the very order of their time.
 const OVERLAP_NS: i64 = 2_000_000_000;
+/// How long it is looked for a record that the store does not know, and how often.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 /// How long records that were found in the store may come again from what is applied just now.
 const REPLAY_SETTLES: Duration = Duration::from_secs(10);
 
@@ -139,7 +142,7 @@ async fn tail(
             events,
             ..Came::default()
         }),
-        (None, Some(last)) => match stored(&context, query, &fields, &last).await? {
+        (None, Some(last)) => match stored_in_time(&context, &query, &fields, &last).await? {
             Some(found) => {
                 if found.has_more {
                     stream.pending.push(missed(None));
@@ -197,6 +200,23 @@ struct Found {
     events: Vec<Event>,
     /// There were more than come.
     has_more: bool,
+}
+
+/// As [`stored`]; a store that has just been opened is given the time to apply what the log has.
+async fn stored_in_time(
+    context: &ApiContext,
+    query: &LogQuery,
+    fields: &Option<Vec<&'static str>>,
+    last: &Place,
+) -> Result<Option<Found>, QueryError> {
+    let until = Instant::now() + CATCH_UP_MAX;
+    loop {
+        let found = stored(context, query.clone(), fields, last).await?;
+        if found.is_some() || Instant::now() >= until {
+            return Ok(found);
+        }
+        tokio::time::sleep(CATCH_UP_PAUSE).await;
+    }
 }
 
 /// What was received since an event, from the store; none where that does not know its record.
