@@ -159,7 +159,11 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Found, StoreError> {
 /// There is none, or it can't be read.
 pub fn look(disk: &dyn Disk, dir: &Path) -> Result<(Manifest, Streams), StoreError> {
     let path = manifest_path(dir);
-    let found = read_one(disk, &path)?;
+    // A crash may have come between the two renames, and nothing was written since.
+    let found = match read_one(disk, &path)? {
+        None => read_one(disk, &dir.join(PREVIOUS_NAME))?,
+        newest => newest,
+    };
     found.ok_or_else(|| unusable(&path, "there is none".to_owned()))
 }
 
