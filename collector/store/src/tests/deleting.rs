@@ -283,7 +283,7 @@ fn entries_are_applied_and_queries_answered_while_it_runs() {
         store
             .apply(store.cursor(), &blocks_entry("m1", &[block]))
             .unwrap();
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             store.flush().unwrap();
         }
         let seen = bodies(&store);
