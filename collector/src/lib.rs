@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Modules in the order of the flow: [`flow`] (the types between the stages), [`ingest`], [`log`], [`sinks`], [`api`];
-//! [`health`] is told by all of them; [`machines`] is who there is. [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together,
+//! [`health`] is told by all of them; [`machines`] is who there is; [`kept_file`] keeps what agents said through a restart.
+//! [`config`] and [`setup`] come before, [`adoption`] is what a new agent on an old machine is told; [`wiring`] puts everything together,
 //! [`in_force`] and [`reload`] are what changes while it runs, [`cli`] is what a person types.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -20,6 +21,7 @@ pub mod flow;
 pub mod health;
 pub mod in_force;
 pub mod ingest;
+pub mod kept_file;
 pub mod ledger;
 pub mod log;
 pub mod machines;

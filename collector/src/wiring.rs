@@ -31,7 +31,7 @@ use crate::in_force::InForce;
 use crate::ingest::{
     Budget, Counts, Heads, IngestContext, IngestError, IngestListener, KnownStreams, Registry, Validator,
 };
-use crate::ledger::{HeadsFile, Ledger, Settler};
+use crate::ledger::{HeadsFile, KeptHeads, Ledger, Settler};
 use crate::log::{EmbeddedLog, LogOpenError, LogSettings, LogStatus, OpenedLog};
 use crate::machines::{BookFile, Machines, MachinesTable, StreamsTable};
 use crate::reload::{Noted, Reload, settings};
@@ -185,8 +185,10 @@ impl Stages {
         let heads = HeadsFile::open(
             Arc::clone(&self.config.log_disk),
             self.data.heads(),
-            Arc::clone(&self.store),
-            Arc::clone(&context),
+            KeptHeads {
+                store: Arc::clone(&self.store),
+                ingest: Arc::clone(&context),
+            },
             Arc::clone(&self.health),
         );
         let book = BookFile::open(

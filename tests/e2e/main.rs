@@ -14,4 +14,5 @@ mod outage;
 mod reference;
 mod reload;
 mod rotation;
+mod store;
 mod tutorial;

@@ -33,6 +33,21 @@ impl Components {
         }
         json!({ "$ref": format!("#/components/schemas/{name}") })
     }
+
+    /// One more member of an object that was made before.
+    pub fn add_member(&mut self, reference: &Value, member: Member) {
+        let of = reference["$ref"]
+            .as_str()
+            .and_then(|path| path.rsplit('/').next());
+        let Some(schema) = of.and_then(|of| self.0.get_mut(of)) else {
+            return;
+        };
+        let (name, is_optional) = (member.name, member.is_optional);
+        schema["properties"][name] = member.described();
+        if !is_optional && let Some(required) = schema["required"].as_array_mut() {
+            required.push(name.into());
+        }
+    }
 }
 
 /// A type whose JSON has a schema.
@@ -95,6 +110,16 @@ pub struct Member {
     pub schema: Value,
 }
 
+impl Member {
+    fn described(self) -> Value {
+        let mut schema = self.schema;
+        if !self.about.is_empty() {
+            schema["description"] = self.about.into();
+        }
+        schema
+    }
+}
+
 /// The schema of an object.
 #[must_use]
 pub fn object(about: &str, members: Vec<Member>) -> Value {
@@ -103,11 +128,7 @@ pub fn object(about: &str, members: Vec<Member>) -> Value {
         if !member.is_optional {
             required.push(member.name);
         }
-        let mut schema = member.schema;
-        if !member.about.is_empty() {
-            schema["description"] = member.about.into();
-        }
-        properties.insert(member.name.to_owned(), schema);
+        properties.insert(member.name.to_owned(), member.described());
     }
     json!({
         "type": "object",

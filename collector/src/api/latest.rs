@@ -3,26 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::{Extension, Json};
 use edgelogger_store::{LatestPage, LatestSample, SeriesFilter};
 use serde::Serialize;
 
 use super::ApiContext;
 use super::described::described;
-use super::logs::{MACHINE, SOURCE, sql_failed};
+use super::incomplete::FromStore;
+use super::logs::{MACHINE, SOURCE};
 use super::operation::{Answer, Operation};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
-use super::series::{LABEL, LIMIT, NAME, SINCE, filter, in_path, quality};
+use super::series::{LABEL, LIMIT, NAME, OF_MACHINE, SINCE, filter, in_path, look, quality};
 use crate::health::rfc3339;
 
-static OF_MACHINE: Parameter = Parameter {
-    name: "machine",
-    about: "Its whole name",
-    kind: Kind::Text { chars_max: 1024 },
-};
 static OF_METRIC: Parameter = Parameter {
     name: "metric",
     about: "Its whole name",
@@ -90,7 +86,8 @@ pub fn operation() -> Operation {
             "From memory, as soon as it is stored.",
         )
         .parameters(PARAMETERS)
-        .answers([Answer::json::<LatestAnswer>("The samples.")])
+        .answers([Answer::json::<FromStore<LatestAnswer>>("The samples.")])
+        .reads_store()
         .problems(&[500])
 }
 
@@ -104,25 +101,26 @@ pub fn one_operation() -> Operation {
         )
         .in_path(IN_PATH)
         .parameters(ONE_PARAMETERS)
-        .answers([Answer::json::<LatestAnswer>("The samples.")])
+        .answers([Answer::json::<FromStore<LatestAnswer>>("The samples.")])
+        .reads_store()
         .problems(&[404, 500])
 }
 
 async fn latest(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<LatestAnswer>, Problem> {
+) -> Result<FromStore<LatestAnswer>, Problem> {
     let since = asked.time(&SINCE).unwrap_or(i64::MIN);
     let (now_ns, limit) = (context.time.now_ns(), asked.count(&LIMIT));
     let page = look(context, filter(&asked)?, since, limit).await?;
-    Ok(Json(answer(page, now_ns)))
+    Ok(FromStore(page.map(|page| answer(page, now_ns))))
 }
 
 async fn one(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Result<Json<LatestAnswer>, Problem> {
+) -> Result<FromStore<LatestAnswer>, Problem> {
     let (machine, metric) = in_path(path)?;
     let wanted = SeriesFilter {
         name: Some(metric.clone()),
@@ -130,11 +128,14 @@ async fn one(
         ..filter(&asked)?
     };
     let now_ns = context.time.now_ns();
-    let mut page = look(context, wanted, i64::MIN, usize::MAX).await?;
-    // A star in the path is a star.
-    page.samples
-        .retain(|sample| sample.series.machine == machine && sample.series.name == metric);
-    page.count = page.samples.len();
+    let page = look(context, wanted, i64::MIN, usize::MAX).await?;
+    let page = page.map(|mut page| {
+        // A star in the path is a star.
+        page.samples
+            .retain(|sample| sample.series.machine == machine && sample.series.name == metric);
+        page.count = page.samples.len();
+        page
+    });
     if page.samples.is_empty() {
         let why = if page.is_complete {
             "/api/v1/metrics/series says what there is"
@@ -145,17 +146,7 @@ async fn one(
             "no sample of {metric:?} of machine {machine:?} is in memory; {why}"
         )));
     }
-    Ok(Json(answer(page, now_ns)))
-}
-
-async fn look(
-    context: Arc<ApiContext>,
-    filter: SeriesFilter,
-    since: i64,
-    limit: usize,
-) -> Result<LatestPage, Problem> {
-    let looked = tokio::task::spawn_blocking(move || context.store.latest(&filter, since, limit)).await;
-    Ok(looked.map_err(sql_failed)??)
+    Ok(FromStore(page.map(|page| answer(page, now_ns))))
 }
 
 fn answer(page: LatestPage, now_ns: i64) -> LatestAnswer {

@@ -16,6 +16,7 @@ use edgelogger_common::stream::StreamId;
 use super::ApiContext;
 use super::described::described;
 use super::guard::Caller;
+use super::logs::{MACHINE, SOURCE};
 use super::operation::{Answer, Operation};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
@@ -25,18 +26,6 @@ use crate::ledger::{self, CloseError, ClosePlan, CloseRequest, LedgerQuery, Ledg
 const LIMIT_DEFAULT: u64 = 1_000;
 const LIMIT_MAX: u64 = 10_000;
 
-const PATTERN: Kind = Kind::Text { chars_max: 1024 };
-
-static MACHINE: Parameter = Parameter {
-    name: "machine",
-    about: "Only this machine; `*` stands for any text, `?` for one character",
-    kind: PATTERN,
-};
-static SOURCE: Parameter = Parameter {
-    name: "source",
-    about: "Only this source: a path, `journald`, `host`; `*` and `?` as above",
-    kind: PATTERN,
-};
 static STREAM: Parameter = Parameter {
     name: "stream",
     about: "Only the stream of this id",
@@ -103,7 +92,7 @@ pub fn operation() -> Operation {
         .about(
             "ledger",
             "What has become of every position of every stream",
-            "Stored, durable, pending, unknown, dropped, dead-lettered or lost, and why.",
+            "Stored, expired, durable, pending, unknown, dropped, dead-lettered or lost, and why.",
         )
         .parameters(PARAMETERS)
         .answers([Answer::json::<LedgerReport>("The streams.")])

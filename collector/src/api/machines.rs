@@ -9,17 +9,18 @@ use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use edgelogger_store::SqlLimits;
 use edgelogger_store::query::{SqlParameters, SqlQuery, SqlValue};
+use edgelogger_store::{Answered, SqlLimits};
 use serde::Serialize;
 
 use super::ApiContext;
 use super::described::described;
+use super::incomplete::FromStore;
 use super::logs::{MACHINE, sql_failed};
 use super::operation::{Answer, Operation};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
-use super::series::in_path;
+use super::series::{OF_MACHINE, in_path};
 use crate::health::rfc3339;
 use crate::ledger::StreamReport;
 use crate::machines::MachineReport;
@@ -56,11 +57,6 @@ static DAYS: Parameter = Parameter {
         max: 31,
         default: Some(7),
     },
-};
-static OF_MACHINE: Parameter = Parameter {
-    name: "machine",
-    about: "Its whole name",
-    kind: Kind::Text { chars_max: 1024 },
 };
 
 described! {
@@ -125,7 +121,8 @@ pub fn one_operation() -> Operation {
         )
         .in_path(IN_PATH)
         .parameters(ONE_PARAMETERS)
-        .answers([Answer::json::<MachineAnswer>("The machine.")])
+        .answers([Answer::json::<FromStore<MachineAnswer>>("The machine.")])
+        .reads_store()
         .problems(&[404, 408, 422, 500])
 }
 
@@ -153,7 +150,7 @@ async fn one(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<MachineAnswer>, Problem> {
+) -> Result<FromStore<MachineAnswer>, Problem> {
     let name = in_path(path)?;
     let (from, wanted) = (Arc::clone(&context), name.clone());
     let looked = tokio::task::spawn_blocking(move || {
@@ -168,15 +165,15 @@ async fn one(
         )));
     };
     let days = match asked.count(&DAYS) {
-        0 => Vec::new(),
+        0 => Answered::default(),
         days => volume(&context, &name, days, &streams).await?,
     };
     streams.truncate(STREAMS_MAX);
-    Ok(Json(MachineAnswer {
+    Ok(FromStore(days.map(|days| MachineAnswer {
         machine,
         streams,
         days,
-    }))
+    })))
 }
 
 /// Names are parameters: nothing of a request is SQL text.
@@ -190,7 +187,7 @@ async fn volume(
     machine: &str,
     days: usize,
     streams: &[StreamReport],
-) -> Result<Vec<DayReport>, Problem> {
+) -> Result<Answered<Vec<DayReport>>, Problem> {
     let today = context.time.now_ns().div_euclid(DAY_NS);
     let since = (today + 1 - i64::try_from(days).unwrap_or(i64::MAX)).saturating_mul(DAY_NS);
     let ask = |text: &str| {
@@ -232,7 +229,10 @@ async fn volume(
         day: rfc3339(day).chars().take_while(|char| *char != 'T').collect(),
         ..report
     };
-    Ok(by_day.into_iter().map(named).collect())
+    Ok(Answered {
+        answer: by_day.into_iter().map(named).collect(),
+        incomplete: [logs.incomplete, metrics.incomplete].concat(),
+    })
 }
 
 struct VolumeRow {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_store::query::{
     Aggregate, GroupKey, POINTS_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX, SampleField,
@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use super::ApiContext;
 use super::described::described;
+use super::incomplete::FromStore;
 use super::logs::{FROM, MACHINE, SOURCE, TO, sql_failed};
 use super::operation::{Answer, Operation, QUERY_PROBLEMS};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
-use super::series::{LABEL, LIMIT, NAME, SINCE, filter};
+use super::series::{LABEL, LIMIT, NAME, SINCE, filter, look};
 use crate::health::rfc3339;
 
 const HOUR_NS: i64 = 3600 * 1_000_000_000;
@@ -182,7 +183,8 @@ pub fn operation() -> Operation {
             "With unit, kind and number of series, of what was stored lately.",
         )
         .parameters(NAME_PARAMETERS)
-        .answers([Answer::json::<MetricsAnswer>("The metrics.")])
+        .answers([Answer::json::<FromStore<MetricsAnswer>>("The metrics.")])
+        .reads_store()
         .problems(&[500])
 }
 
@@ -195,7 +197,8 @@ pub fn series_operation() -> Operation {
             "A series is one machine, source, name and set of labels.",
         )
         .parameters(SERIES_PARAMETERS)
-        .answers([Answer::json::<SeriesAnswer>("The series.")])
+        .answers([Answer::json::<FromStore<SeriesAnswer>>("The series.")])
+        .reads_store()
         .problems(&[500])
 }
 
@@ -208,17 +211,18 @@ pub fn range_operation() -> Operation {
             "One point for each step, null where there was no sample. Without `from` the last hour.",
         )
         .parameters(RANGE_PARAMETERS)
-        .answers([Answer::json::<RangeAnswer>("The lines.")])
+        .answers([Answer::json::<FromStore<RangeAnswer>>("The lines.")])
+        .reads_store()
         .problems(QUERY_PROBLEMS)
 }
 
 async fn names(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<MetricsAnswer>, Problem> {
+) -> Result<FromStore<MetricsAnswer>, Problem> {
     let (filter, since) = (filter(&asked)?, asked.time(&SINCE).unwrap_or(i64::MIN));
     let looked = tokio::task::spawn_blocking(move || context.store.metric_names(&filter, since)).await;
-    let (names, complete) = looked.map_err(sql_failed)??;
+    let found = looked.map_err(sql_failed)??;
     let report = |metric: edgelogger_store::MetricName| MetricReport {
         name: metric.name,
         unit: metric.unit,
@@ -227,20 +231,18 @@ async fn names(
         machines: metric.machines,
         last: rfc3339(metric.last_ns),
     };
-    Ok(Json(MetricsAnswer {
+    Ok(FromStore(found.map(|(names, complete)| MetricsAnswer {
         metrics: names.into_iter().map(report).collect(),
         complete,
-    }))
+    })))
 }
 
 async fn series(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<SeriesAnswer>, Problem> {
+) -> Result<FromStore<SeriesAnswer>, Problem> {
     let (filter, since) = (filter(&asked)?, asked.time(&SINCE).unwrap_or(i64::MIN));
-    let limit = asked.count(&LIMIT);
-    let looked = tokio::task::spawn_blocking(move || context.store.latest(&filter, since, limit)).await;
-    let page = looked.map_err(sql_failed)??;
+    let page = look(context, filter, since, asked.count(&LIMIT)).await?;
     let report = |sample: LatestSample| SeriesReport {
         machine: sample.series.machine,
         source: sample.series.source,
@@ -251,17 +253,17 @@ async fn series(
         kind: sample.kind,
         last: rfc3339(sample.time_ns),
     };
-    Ok(Json(SeriesAnswer {
+    Ok(FromStore(page.map(|page| SeriesAnswer {
         series: page.samples.into_iter().map(report).collect(),
         count: page.count,
         complete: page.is_complete,
-    }))
+    })))
 }
 
 async fn range(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<RangeAnswer>, Problem> {
+) -> Result<FromStore<RangeAnswer>, Problem> {
     let query = RangeQuery {
         time_max: context.query_timeout(),
         ..check(&asked, context.time.now_ns())?
@@ -269,7 +271,7 @@ async fn range(
     let name = query.name.clone();
     let result = context.store.range(query).await?;
     let aggregate = asked.word(&AGGREGATE).unwrap_or_default();
-    Ok(Json(answer(name, aggregate, result)))
+    Ok(FromStore(result.map(|result| answer(name, aggregate, result))))
 }
 
 fn answer(name: String, aggregate: &'static str, result: RangeResult) -> RangeAnswer {

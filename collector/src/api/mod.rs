@@ -9,6 +9,7 @@
 //! | `described.rs` | JSON Schema of what is sent and taken |
 //! | `format.rs`, `rows.rs` | JSON, lines of JSON or CSV: which, and how Arrow becomes it |
 //! | `problem.rs` | errors as problem documents (RFC 9457) with stable codes |
+//! | `incomplete.rs` | what is missing from an answer |
 //! | `guard.rs` | who may ask |
 //! | `server.rs`, `compress.rs` | connections and their limits; compressed answers |
 //! | `logs/`, `metrics.rs`, `latest.rs`, `machines.rs`, `sql.rs`, `schema.rs`, `ledger.rs`, `deletions.rs`, `status.rs` | the requests |
@@ -19,6 +20,7 @@ mod deletions;
 pub(crate) mod described;
 mod format;
 mod guard;
+pub(crate) mod incomplete;
 mod latest;
 mod ledger;
 mod logs;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::ApiContext;
 use super::described::{Components, Described};
 use super::format::{CSV_TYPE, JSON_TYPE, LINES_TYPE};
+use super::incomplete::{INCOMPLETE, described_header};
 use super::parameters::{Asked, Parameter};
 use super::problem::{PROBLEM_TYPE, ProblemDocument};
 
@@ -35,6 +36,7 @@ pub struct Operation {
     answers: Vec<Answer>,
     problems: &'static [u16],
     is_open: bool,
+    reads_store: bool,
     handler: MethodRouter<Arc<ApiContext>>,
 }
 
@@ -131,6 +133,7 @@ impl Operation {
             answers: Vec::new(),
             problems: &[],
             is_open: false,
+            reads_store: false,
             handler,
         }
     }
@@ -181,6 +184,13 @@ impl Operation {
     #[must_use]
     pub const fn problems(mut self, statuses: &'static [u16]) -> Self {
         self.problems = statuses;
+        self
+    }
+
+    /// Made of rows of the store: the answer may be incomplete, and says so.
+    #[must_use]
+    pub const fn reads_store(mut self) -> Self {
+        self.reads_store = true;
         self
     }
 
@@ -276,6 +286,9 @@ impl Operation {
                 .entry(answer.status.to_string())
                 .or_insert_with(|| json!({ "description": answer.about, "content": {} }));
             response["content"][answer.content] = json!({ "schema": (answer.schema)(components) });
+            if self.reads_store {
+                response["headers"][INCOMPLETE] = described_header();
+            }
         }
         for status in self.statuses(needs_token) {
             let problem = json!({ "schema": ProblemDocument::schema(components) });

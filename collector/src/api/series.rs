@@ -1,10 +1,13 @@
-//! Parameters and words that questions about metrics share.
+//! Parameters, words and looks that questions about metrics share.
+
+use std::sync::Arc;
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use edgelogger_store::{LABEL_FILTERS_MAX, SeriesFilter};
+use edgelogger_store::{Answered, LABEL_FILTERS_MAX, LatestPage, SeriesFilter};
 
-use super::logs::{MACHINE, SOURCE};
+use super::ApiContext;
+use super::logs::{MACHINE, SOURCE, sql_failed};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
 
@@ -38,6 +41,13 @@ pub static LIMIT: Parameter = Parameter {
     },
 };
 
+/// A machine in the path.
+pub static OF_MACHINE: Parameter = Parameter {
+    name: "machine",
+    about: "Its whole name",
+    kind: Kind::Text { chars_max: 1024 },
+};
+
 /// Which series are asked for.
 pub fn filter(asked: &Asked) -> Result<SeriesFilter, Problem> {
     let labels = asked.pairs(&LABEL);
@@ -60,6 +70,17 @@ pub fn filter(asked: &Asked) -> Result<SeriesFilter, Problem> {
 pub fn in_path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
     path.map(|Path(parts)| parts)
         .map_err(|error| Problem::bad_request(error.body_text()))
+}
+
+/// The newest samples of the series that are asked for.
+pub async fn look(
+    context: Arc<ApiContext>,
+    filter: SeriesFilter,
+    since_ns: i64,
+    limit: usize,
+) -> Result<Answered<LatestPage>, Problem> {
+    let looked = tokio::task::spawn_blocking(move || context.store.latest(&filter, since_ns, limit)).await;
+    Ok(looked.map_err(sql_failed)??)
 }
 
 /// The word for a quality.

@@ -18,7 +18,8 @@ use serde_json::Value;
 
 use super::described::described;
 use super::format::Format;
-use super::logs::{incomplete, sql_failed};
+use super::incomplete::{self, FromStore};
+use super::logs::sql_failed;
 use super::operation::{Answer, Operation, ROWS_PROBLEMS};
 use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
@@ -45,9 +46,6 @@ described! {
         rows: Vec<Value>,
         /// There was more.
         truncated: bool,
-        /// Files of the store that can't be used: their rows are not in the answer.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        incomplete: Vec<String>,
     }
 
     /// One column.
@@ -90,11 +88,12 @@ pub fn operation() -> Operation {
         )
         .parameters(PARAMETERS)
         .answers([
-            Answer::json::<SqlAnswer>("Columns and rows."),
+            Answer::json::<FromStore<SqlAnswer>>("Columns and rows."),
             Answer::lines("One object a line."),
             Answer::csv("A table with a line of names."),
             Answer::text(ARROW_TYPE, "An Arrow IPC stream."),
         ])
+        .reads_store()
         .problems(ROWS_PROBLEMS)
 }
 
@@ -126,7 +125,7 @@ async fn sql(
     if wants_arrow {
         let bytes = arrow_stream(&result).map_err(sql_failed)?;
         let answer = ([(header::CONTENT_TYPE, ARROW_TYPE)], bytes);
-        return Ok((truncated, incomplete(&result.incomplete), answer).into_response());
+        return Ok((truncated, incomplete::header(&result.incomplete), answer).into_response());
     }
     let text = match format {
         Format::Json => None,
@@ -136,7 +135,7 @@ async fn sql(
     if let Some(text) = text {
         let text = text.map_err(sql_failed)?;
         let answer = ([(header::CONTENT_TYPE, format.media_type())], text);
-        return Ok((truncated, incomplete(&result.incomplete), answer).into_response());
+        return Ok((truncated, incomplete::header(&result.incomplete), answer).into_response());
     }
     let column = |field: &Arc<arrow::datatypes::Field>| SqlColumn {
         name: field.name().clone(),
@@ -144,14 +143,12 @@ async fn sql(
     };
     let columns = result.schema.fields().iter().map(column).collect();
     let rows = rows::lists(&result.schema, &result.batches).map_err(sql_failed)?;
-    let header = incomplete(&result.incomplete);
-    let answer = Json(SqlAnswer {
+    Ok(FromStore(result.map(|result| SqlAnswer {
         columns,
         rows,
         truncated: result.truncated,
-        incomplete: result.incomplete,
-    });
-    Ok((header, answer).into_response())
+    }))
+    .into_response())
 }
 
 fn wants_arrow(asked: &Asked, headers: &HeaderMap) -> bool {

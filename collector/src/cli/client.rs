@@ -1,6 +1,8 @@
 //! HTTP to a running collector.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +11,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
 use super::CliError;
+use crate::api::incomplete::INCOMPLETE;
 use crate::text::harmless_lines;
 
 /// The collector gives up on a query after its own limit; this is only for one that is stuck.
@@ -63,6 +66,8 @@ pub(super) struct ApiClient {
     client: Client,
     url: String,
     token: Option<String>,
+    /// Said that an answer is incomplete.
+    said_incomplete: Once,
 }
 
 impl ApiClient {
@@ -85,6 +90,7 @@ impl ApiClient {
             client,
             url: arguments.url.trim_end_matches('/').to_owned(),
             token,
+            said_incomplete: Once::new(),
         })
     }
 
@@ -147,9 +153,26 @@ impl ApiClient {
             .await
             .map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() {
+            self.say_incomplete(&answer);
             Ok(answer)
         } else {
             Err(self.refused(answer).await)
+        }
+    }
+
+    /// On stderr, so that what reads the rows is not disturbed.
+    fn say_incomplete(&self, answer: &Response) {
+        let files = answer.headers().get(INCOMPLETE);
+        if let Some(files) = files.and_then(|files| files.to_str().ok()) {
+            let say = || {
+                let _ = writeln!(
+                    io::stderr(),
+                    "warning: the answer is incomplete, files of the store can't be used: {}; \
+                     `edgelogger-collector status` names them",
+                    harmless_lines(files)
+                );
+            };
+            self.said_incomplete.call_once(say);
         }
     }
 

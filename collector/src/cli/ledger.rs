@@ -136,6 +136,7 @@ fn screen(answer: &Value, with_ranges: bool) -> String {
         streams.iter().for_each(|stream| ranges(&mut out, stream));
     }
     log_gaps(&mut out, &answer["log_gaps"]);
+    aside(&mut out, &answer["aside"]);
     if !streams.is_empty() {
         let (shown, count) = (streams.len() as u64, number(&answer["count"]));
         let _ = writeln!(
@@ -309,6 +310,21 @@ fn log_gaps(out: &mut String, gaps: &Value) {
     }
 }
 
+/// Files of the store that can't be used.
+fn aside(out: &mut String, files: &Value) {
+    for file in files.as_array().into_iter().flatten() {
+        let text = |name: &str| harmless(file[name].as_str().unwrap_or("?"));
+        let _ = writeln!(
+            out,
+            "\nput aside: {} with {} rows ({}), noted {}",
+            text("file"),
+            file["rows"],
+            text("reason"),
+            text("noted"),
+        );
+    }
+}
+
 fn ranges(out: &mut String, stream: &Value) {
     let gaps = stream["gaps"].as_array().map_or(&[][..], Vec::as_slice);
     if gaps.is_empty() {
@@ -377,6 +393,7 @@ mod tests {
             "count": 2,
             "positions": {"stored": 85, "durable": 0, "pending": 5, "unknown": 0, "dropped": 0, "lost": 10},
             "log_gaps": [{"start": 4, "end": 5, "state": "lost", "noted": "T", "what": "entries 4 to 4 never came"}],
+            "aside": [{"file": "logs-1.parquet", "rows": 7, "reason": "it is gone", "noted": "T"}],
             "streams": [
                 {
                     "machine": "m\u{1b}1", "source": "/a.log", "generation": 2, "stored_upto": 95, "size": 100,
@@ -393,6 +410,10 @@ mod tests {
         let text = screen(&answer, true);
         assert!(
             text.contains("lost 10 truncated, 10 closed by operator (burnt"),
+            "{text}"
+        );
+        assert!(
+            text.contains("put aside: logs-1.parquet with 7 rows (it is gone), noted T"),
             "{text}"
         );
         assert!(

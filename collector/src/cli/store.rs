@@ -147,10 +147,10 @@ impl From<StoreError> for CliError {
 
 fn list(arguments: &StoreArguments) -> Result<ExitCode, CliError> {
     let (_lock, store) = open(arguments.config.as_ref(), arguments.data_dir.as_ref())?;
-    let (files, unnamed) = (store.list(), store.unnamed()?);
+    let (files, aside, unnamed) = (store.list(), store.aside(), store.unnamed()?);
     let mut out = io::stdout().lock();
     if arguments.json {
-        let answer = json!({"files": files, "unnamed": unnamed, "cursor": store.cursor()});
+        let answer = json!({"files": files, "aside": aside, "unnamed": unnamed, "cursor": store.cursor()});
         writeln!(out, "{answer}")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -166,6 +166,15 @@ fn list(arguments: &StoreArguments) -> Result<ExitCode, CliError> {
         sum(|file| file.bytes),
         store.cursor()
     )?;
+    for aside in aside {
+        writeln!(
+            out,
+            "put aside, with {} rows: {} ({})",
+            aside.file.rows,
+            aside.file.name,
+            harmless(&aside.reason)
+        )?;
+    }
     for name in unnamed {
         writeln!(out, "not part of the store: files/{}", harmless(&name))?;
     }
@@ -191,8 +200,13 @@ fn verify(arguments: &StoreArguments) -> Result<ExitCode, CliError> {
     let (_lock, store) = open(arguments.config.as_ref(), arguments.data_dir.as_ref())?;
     let mut out = io::stdout().lock();
     let (mut whole, mut damaged) = (0u64, Vec::new());
-    for file in store.list() {
+    let listed = store.list().into_iter().map(|file| {
         let problems = store.verify(&file.name);
+        (file, problems)
+    });
+    let aside = store.aside().into_iter();
+    let aside = aside.map(|aside| (aside.file, vec![format!("it is put aside: {}", aside.reason)]));
+    for (file, problems) in listed.chain(aside) {
         if problems.is_empty() {
             whole += 1;
             continue;

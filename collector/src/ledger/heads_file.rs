@@ -1,6 +1,6 @@
 //! What agents last said of the heads of their streams, through a restart: without it nobody could tell what a machine
 //! had that fell silent before. Written at most every 30 s, and when the collector stops; only heads of streams of which
-//! something is missing. It is a hint: one that can't be read is left behind, and agents tell it again.
+//! something is missing.
 //!
 //! ```text
 //! edgelogger-heads 1 crc32c=89abcdef bytes=123\n
@@ -8,117 +8,45 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgelogger_common::disk::{Disk, DiskError, atomic_replace, create_dir_all_durable, parent, read_file};
-use edgelogger_common::error_code;
-use edgelogger_common::stamped::{stamp, unstamp};
 use edgelogger_common::stream::StreamId;
 use edgelogger_store::EmbeddedStore;
-use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
-use crate::health::Health;
 use crate::ingest::{Head, IngestContext};
+use crate::kept_file::{Kept, KeptFile};
 
-const MAGIC: &str = "edgelogger-heads";
-const VERSION: u64 = 1;
-/// 100,000 heads of 120 bytes, five times.
-const BYTES_MAX: u64 = 64 << 20;
-/// How often it is written at most.
-const INTERVAL: Duration = Duration::from_secs(30);
 /// Heads of streams that the store does not know are kept for a day: it may be behind.
 const UNKNOWN_KEPT_NS: i64 = 86_400 * 1_000_000_000;
-const SUBJECT: &str = "heads of streams";
 
 type Row = (String, u64, u64, u64, u64, i64, i64);
-type Kept = (Arc<str>, StreamId, Head);
+type KeptHead = (Arc<str>, StreamId, Head);
 
 /// Keeps the file.
-pub struct HeadsFile {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    store: Arc<EmbeddedStore>,
-    ingest: Arc<IngestContext>,
-    health: Arc<Health>,
-    /// The version of the heads that was written last.
-    written: Mutex<u64>,
+pub type HeadsFile = KeptFile<KeptHeads>;
+
+/// The heads of streams of which something is missing.
+pub struct KeptHeads {
+    /// What is stored.
+    pub store: Arc<EmbeddedStore>,
+    /// What agents said.
+    pub ingest: Arc<IngestContext>,
 }
 
-impl std::fmt::Debug for HeadsFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeadsFile")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
-}
+impl Kept for KeptHeads {
+    const MAGIC: &'static str = "edgelogger-heads";
+    const VERSION: u64 = 1;
+    /// 100,000 heads of 120 bytes, five times.
+    const BYTES_MAX: u64 = 64 << 20;
+    const INTERVAL: Duration = Duration::from_secs(30);
+    const SUBJECT: &'static str = "heads of streams";
 
-impl HeadsFile {
-    /// Takes in what the file says. Blocks.
-    #[must_use]
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        path: PathBuf,
-        store: Arc<EmbeddedStore>,
-        ingest: Arc<IngestContext>,
-        health: Arc<Health>,
-    ) -> Arc<Self> {
-        match read_file(&*disk, &path, BYTES_MAX) {
-            Ok(bytes) => match parse(&bytes) {
-                Ok(kept) => ingest.heads.restore(kept),
-                Err(problem) => tracing::warn!(
-                    path = %path.display(),
-                    "what agents said of their streams can't be used ({problem}); they will tell it again"
-                ),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("{error}; agents will tell again where their streams end"),
-        }
-        let written = Mutex::new(ingest.heads.version());
-        Arc::new(Self {
-            disk,
-            path,
-            store,
-            ingest,
-            health,
-            written,
-        })
+    fn version(&self) -> u64 {
+        self.ingest.heads.version()
     }
 
-    /// Writes from time to time, until told to stop.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(INTERVAL) => {}
-            }
-            let file = Arc::clone(&self);
-            if tokio::task::spawn_blocking(move || file.save()).await.is_err() {
-                tracing::error!("keeping the heads of streams ended with a panic");
-            }
-        }
-    }
-
-    /// Writes, if something was told since it was written last. Blocks.
-    pub fn save(&self) {
-        let mut written = self.written.lock();
-        let version = self.ingest.heads.version();
-        if *written == version {
-            return;
-        }
-        match self.write() {
-            Ok(()) => {
-                *written = version;
-                self.health.clear(SUBJECT);
-            }
-            Err(error) => self.health.raise(SUBJECT, error_code::LOG_IO, error.to_string()),
-        }
-    }
-
-    fn write(&self) -> Result<(), DiskError> {
+    fn body(&self) -> Vec<u8> {
         let all = self.ingest.heads.all();
         let asked: Vec<_> = all
             .iter()
@@ -134,13 +62,16 @@ impl HeadsFile {
                 // The store does not know it yet, or does not know it any more.
                 None => head.told_ns > lately_ns,
             });
-        let bytes = encode(missing.map(|(kept, _)| kept));
-        create_dir_all_durable(&*self.disk, parent(&self.path))?;
-        atomic_replace(&*self.disk, &self.path, &bytes)
+        encode(missing.map(|(kept, _)| kept))
+    }
+
+    fn restore(&self, body: &[u8]) -> Result<(), String> {
+        self.ingest.heads.restore(parse(body)?);
+        Ok(())
     }
 }
 
-fn encode(heads: impl Iterator<Item = Kept>) -> Vec<u8> {
+fn encode(heads: impl Iterator<Item = KeptHead>) -> Vec<u8> {
     let mut machines: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for (agent, id, head) in heads {
         machines.entry(agent.to_string()).or_default().push((
@@ -154,12 +85,10 @@ fn encode(heads: impl Iterator<Item = Kept>) -> Vec<u8> {
         ));
     }
     // Maps of numbers and text always have a form.
-    let body = serde_json::to_vec(&machines).unwrap_or_default();
-    stamp(MAGIC, VERSION, &body)
+    serde_json::to_vec(&machines).unwrap_or_default()
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Kept>, String> {
-    let (_, body) = unstamp(MAGIC, VERSION, bytes).map_err(|error| error.to_string())?;
+fn parse(body: &[u8]) -> Result<Vec<KeptHead>, String> {
     let machines: BTreeMap<String, Vec<Row>> =
         serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let mut kept = Vec::new();
@@ -183,11 +112,12 @@ fn parse(bytes: &[u8]) -> Result<Vec<Kept>, String> {
 
 #[cfg(test)]
 mod tests {
+    use edgelogger_common::stamped::stamp;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn kept(machine: &str, number: u8, size: u64) -> Kept {
+    fn kept(machine: &str, number: u8, size: u64) -> KeptHead {
         let head = Head {
             read: size / 2,
             size,
@@ -202,7 +132,7 @@ mod tests {
     proptest! {
         #[test]
         fn heads_read_back(rows in proptest::collection::btree_map(("[a-c\u{1b}\"]{1,3}", any::<u8>()), any::<u64>(), 0..20)) {
-            let heads: Vec<Kept> = rows.iter().map(|((machine, number), size)| kept(machine, *number, *size)).collect();
+            let heads: Vec<KeptHead> = rows.iter().map(|((machine, number), size)| kept(machine, *number, *size)).collect();
             let mut read = parse(&encode(heads.clone().into_iter())).unwrap();
             read.sort_by_key(|(agent, id, _)| (agent.to_string(), *id));
             prop_assert_eq!(read, heads);
@@ -213,17 +143,8 @@ mod tests {
     fn the_bytes_of_version_1_stay() {
         let golden = "edgelogger-heads 1 crc32c=db6b5f2f bytes=78\n\
             {\"m1\":[[\"01010101010101010101010101010101\",10,20,7,3,-5,1795262400000000000]]}";
-        let bytes = encode(std::iter::once(kept("m1", 1, 20)));
+        let body = encode(std::iter::once(kept("m1", 1, 20)));
+        let bytes = stamp(KeptHeads::MAGIC, KeptHeads::VERSION, &body);
         assert_eq!(String::from_utf8(bytes).unwrap(), golden);
-    }
-
-    #[test]
-    fn damage_is_noticed() {
-        let good = encode(std::iter::once(kept("m1", 1, 20)));
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            assert!(parse(&bad).is_err(), "byte {at}");
-        }
     }
 }

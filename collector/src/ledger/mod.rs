@@ -24,7 +24,7 @@
 //! | `unknown` | not here; its agent is silent since it last told of it |
 //! | `dropped` | will never be a row, by policy (or because there is nothing to keep) |
 //! | `dead_lettered` | can't be a row; its bytes are kept aside |
-//! | `lost` | will never be a row, and it is said why |
+//! | `lost` | will never be a row, or was one in a file that can't be used (`store_damaged`), and it is said why |
 //!
 //! What the collector itself or an operator says of positions (`close.rs`, `settle.rs`) is a *write-off*: an entry of the
 //! commit log like any other, applied by the store. It yields to data: what arrives after all is stored.
@@ -47,10 +47,10 @@ use crate::ingest::IngestContext;
 use crate::text::matches_wildcard;
 
 pub use close::{CloseError, ClosePlan, CloseRequest};
-pub use heads_file::HeadsFile;
+pub use heads_file::{HeadsFile, KeptHeads};
 pub use report::{
-    CheckReport, ContentReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State, StreamReport,
-    SummaryReport, Totals,
+    AsideReport, CheckReport, ContentReport, EndReport, GapTotal, LedgerReport, LogGapReport, Span, State,
+    StreamReport, SummaryReport, Totals,
 };
 pub use settle::Settler;
 
@@ -101,6 +101,7 @@ impl Ledger {
         let mut report = LedgerReport {
             log_gaps: self.store.log_gaps().iter().map(log_gap).collect(),
             folded_streams: self.store.folded_streams(),
+            aside: self.store.aside().files.iter().map(AsideReport::from).collect(),
             ..LedgerReport::default()
         };
         if query.with_summaries {
@@ -168,8 +169,10 @@ impl Ledger {
     fn seen<T>(&self, stream_id: StreamId, state: &StreamState, look: impl FnOnce(&Seen<'_>) -> T) -> T {
         let agent = state.machine_id.as_str().into();
         let durable = self.ingest.known.durable_ranges(&agent, stream_id);
+        let aside = self.store.aside();
         look(&Seen {
             state,
+            aside: aside.of(&state.machine_id, stream_id),
             durable: &durable,
             head: self.ingest.heads.of(&agent, stream_id),
             is_connected: self.ingest.registry.is_connected(&state.machine_id),

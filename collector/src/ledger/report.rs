@@ -2,8 +2,10 @@
 
 use crate::api::described::{Components, Described, described};
 use clap::ValueEnum;
-use edgelogger_store::ContentCheck;
+use edgelogger_store::{AsideFile, ContentCheck};
 use serde::Serialize;
+
+use crate::health::rfc3339;
 
 /// What has become of a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -257,6 +259,50 @@ described! {
         /// said of its streams.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub log_gaps: Vec<LogGapReport>,
+        /// Files of the store that can't be used. What was in them is also said of its streams, as lost (`store_damaged`), once
+        /// that is found out: within a minute or so when the collector has time. Restored from a backup, they count again
+        /// after a restart.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub aside: Vec<AsideReport>,
+    }
+}
+
+described! {
+    /// A file of the store that can't be used.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct AsideReport {
+        /// Its name.
+        pub file: String,
+        /// What it had rows of: logs or metrics.
+        pub table: &'static str,
+        /// Rows that it had.
+        pub rows: u64,
+        /// Time of the first of them, RFC 3339.
+        pub first: String,
+        /// Time of the last of them, RFC 3339.
+        pub last: String,
+        /// Machines that they were of; where there were very many, the first and the last.
+        pub machines: Vec<String>,
+        /// What is wrong with it.
+        pub reason: String,
+        /// When that was found, RFC 3339.
+        pub noted: String,
+    }
+}
+
+impl From<&AsideFile> for AsideReport {
+    fn from(aside: &AsideFile) -> Self {
+        let entry = &aside.entry;
+        Self {
+            file: entry.name.clone(),
+            table: entry.table.name(),
+            rows: entry.rows,
+            first: rfc3339(entry.time.0),
+            last: rfc3339(entry.time.1),
+            machines: entry.machine_names(),
+            reason: aside.reason.clone(),
+            noted: rfc3339(aside.noted_ms.saturating_mul(1_000_000)),
+        }
     }
 }
 

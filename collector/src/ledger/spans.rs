@@ -17,6 +17,8 @@ pub(super) struct Told<'a> {
     pub expired: &'a [Range<u64>],
     /// Rows that were deleted, likewise.
     pub deleted: &'a [Range<u64>],
+    /// Rows that are in files of the store which can't be used; they lie within `applied`.
+    pub aside: &'a [Range<u64>],
     /// Rows and receipts.
     pub applied: &'a [Range<u64>],
     /// Written off; data stands against it.
@@ -61,6 +63,7 @@ fn edges(whole: &Range<u64>, told: &Told<'_>) -> Vec<u64> {
         .chain(told.durable)
         .chain(told.expired)
         .chain(told.deleted)
+        .chain(told.aside)
         .flat_map(|range| [range.start, range.end])
         .chain([whole.start, whole.end])
         .map(|edge| edge.clamp(whole.start, whole.end.max(whole.start)))
@@ -104,6 +107,16 @@ impl Told<'_> {
                     },
                 );
             }
+        }
+        if holds(self.aside) {
+            let reason = Some(STORE_DAMAGED.to_owned());
+            return (
+                Cause::None,
+                Span {
+                    reason,
+                    ..span(State::Lost)
+                },
+            );
         }
         if holds(self.applied) {
             return (Cause::None, span(State::Stored));
@@ -159,6 +172,8 @@ fn of_write_off(span: Span, off: &WriteOff) -> Span {
     }
 }
 
+/// They were stored, in a file that can't be used; a backup may bring it back.
+const STORE_DAMAGED: &str = "store_damaged";
 const OF_A_NEWER_VERSION: &str = "of_a_newer_version";
 
 fn reason_of(number: u8) -> Option<ReceiptReason> {
@@ -196,6 +211,7 @@ mod tests {
             gaps in ranges(),
             expired in ranges(),
             deleted in ranges(),
+            aside in ranges(),
             written_off in ranges(),
             lost: bool,
             is_connected: bool,
@@ -217,8 +233,9 @@ mod tests {
             let whole = whole.0..whole.1;
             let expired: Vec<Range<u64>> = expired.into_iter().filter(|range| inside(range, &applied)).collect();
             let deleted: Vec<Range<u64>> = deleted.into_iter().filter(|range| inside(range, &applied)).collect();
+            let aside: Vec<Range<u64>> = aside.into_iter().filter(|range| inside(range, &applied)).collect();
             let write_offs: Vec<WriteOff> = written_off.iter().map(|range| off(range.clone(), WriteOffReason::Operator)).collect();
-            let told = Told { gaps: &gaps, expired: &expired, deleted: &deleted, applied: &applied, write_offs: &write_offs, durable: &durable, is_connected };
+            let told = Told { gaps: &gaps, expired: &expired, deleted: &deleted, aside: &aside, applied: &applied, write_offs: &write_offs, durable: &durable, is_connected };
             let spans = spans(whole.clone(), &told);
             let holds = |ranges: &[Range<u64>], at: u64| ranges.iter().any(|range| range.contains(&at));
             let mut at = whole.start;
@@ -230,6 +247,8 @@ mod tests {
                         if lost { State::Lost } else { State::Dropped }
                     } else if holds(&expired, position) || holds(&deleted, position) {
                         State::Expired
+                    } else if holds(&aside, position) {
+                        State::Lost
                     } else if holds(&applied, position) {
                         State::Stored
                     } else if holds(&written_off, position) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1;
-use edgelogger_store::StreamState;
+use edgelogger_store::{Gone, StreamState};
 
 use super::SPANS_MAX;
 use super::report::{CheckReport, EndReport, Span, State, StreamReport, Totals};
@@ -15,6 +15,8 @@ use crate::ingest::Head;
 /// Everything that is known of one stream.
 pub(super) struct Seen<'a> {
     pub state: &'a StreamState,
+    /// What of it was in files of the store that can't be used.
+    pub aside: Option<&'a Gone>,
     pub durable: &'a [Range<u64>],
     pub head: Option<Head>,
     pub is_connected: bool,
@@ -44,6 +46,7 @@ impl Seen<'_> {
             gaps: &self.state.gaps,
             expired: self.state.expired(),
             deleted: self.state.deleted(),
+            aside: self.aside.map_or(&[], |gone| gone.ranges.as_slice()),
             applied: self.state.applied(),
             write_offs: self.state.write_offs(),
             durable: self.durable,
@@ -83,6 +86,7 @@ impl Seen<'_> {
             .filter(|span| span.state != State::Stored)
             .collect();
         let unshown = gaps.drain(SPANS_MAX.min(gaps.len())..);
+        let (aside_rows, aside_untold) = self.aside.map_or((0, 0), |gone| (gone.rows, gone.untold));
         let gaps_unshown: u64 = unshown.map(|span| span.end - span.start).sum();
         StreamReport {
             machine: state.machine_id.clone(),
@@ -105,9 +109,9 @@ impl Seen<'_> {
             unknown_since: time(last_heard_ns).filter(|_| positions.unknown > 0),
             positions,
             lag_s: self.lag_s(&positions),
-            rows: state.rows.saturating_sub(state.gone_rows()),
+            rows: state.rows.saturating_sub(state.gone_rows() + aside_rows),
             gaps,
-            gaps_untold: state.gaps_untold + state.gone_untold() + gaps_unshown,
+            gaps_untold: state.gaps_untold + state.gone_untold() + aside_untold + gaps_unshown,
             checks: Vec::new(),
         }
     }

@@ -446,19 +446,23 @@ impl Writer {
         let Some(needed) = needed.or(is_full.then_some(end)) else {
             return Ok(());
         };
+        // First what is closed: where the disk is full, it takes that to begin another segment.
+        let mut freed = self.drop_before(needed)?;
         if is_full && needed >= end {
             // Nothing of the active segment is needed: close it, so that it can go.
             self.log.roll().map_err(|error| self.trouble_of(&error))?;
+            freed += self.drop_before(needed)?;
         }
-        let freed = self
-            .log
-            .drop_before(needed)
-            .map_err(|error| self.trouble_of(&error))?;
         if freed > 0 {
             tracing::debug!(freed, needed, "dropped segments that no sink needs");
         }
         self.status.bytes.store(self.log.bytes(), Ordering::Relaxed);
         Ok(())
+    }
+
+    fn drop_before(&mut self, sequence: u64) -> Result<u64, Trouble> {
+        let dropped = self.log.drop_before(sequence);
+        dropped.map_err(|error| self.trouble_of(&error))
     }
 
     fn keep_house(&mut self) {

@@ -17,11 +17,12 @@ use crate::live_file::remove;
 use crate::log_gap::LogGap;
 use crate::manifest::{FILE_MACHINES_MAX, FileEntry, Manifest, write as write_manifest};
 use crate::options::StoreOptions;
-use crate::order::{Day, days};
+use crate::order::{Day, ORDER, days};
 use crate::parquet_file::{self, WrittenFile};
 use crate::partition::day_name;
 use crate::recent::Generation;
 use crate::schema::Table;
+use crate::snapshot::Named;
 use crate::streams::Streams;
 
 /// A generation and what was applied when it was frozen.
@@ -98,7 +99,7 @@ fn write_table(
     Ok(())
 }
 
-fn entry(name: String, table: Table, day: &Day, written: WrittenFile) -> FileEntry {
+pub fn entry(name: String, table: Table, day: &Day, written: WrittenFile) -> FileEntry {
     let end = |machine: Option<&String>| machine.cloned().unwrap_or_default();
     let machines = if day.machines.len() <= FILE_MACHINES_MAX {
         day.machines.clone()
@@ -116,6 +117,7 @@ fn entry(name: String, table: Table, day: &Day, written: WrittenFile) -> FileEnt
         received: day.received,
         machine: (end(day.machines.first()), end(day.machines.last())),
         machines,
+        order: ORDER,
     }
 }
 
@@ -132,7 +134,7 @@ pub struct Told<'a> {
 /// Makes a flush, or a change of the files, happen.
 pub fn write_new_manifest(
     options: &StoreOptions,
-    files: Vec<FileEntry>,
+    Named { files, aside }: Named,
     told: Told<'_>,
     next_file: u64,
 ) -> Result<(), StoreError> {
@@ -145,6 +147,7 @@ pub fn write_new_manifest(
         log_gaps: told.log_gaps.to_vec(),
         folded: told.folded.clone(),
         deletions: told.deletions.to_vec(),
+        aside: Arc::unwrap_or_clone(aside),
     };
     write_manifest(&*options.disk, &options.dir, &manifest)
 }

@@ -10,6 +10,7 @@ use edgelogger_common::stream::StreamId;
 use serde::{Deserialize, Serialize};
 
 use crate::applied::AppliedRanges;
+use crate::aside::Aside;
 use crate::error::StoreError;
 use crate::live_file::LiveFile;
 use crate::parquet_read::FileReader;
@@ -93,6 +94,20 @@ const SOURCE_LEN: &str = "source_len";
 /// Ranges that wait to be joined, of all streams together: 16 MiB. Rows are in the order of time, and samples in that of
 /// their names before it, so the positions of a stream rarely come one behind the other.
 const WAITING_MAX: usize = 1 << 20;
+
+impl GoneRows {
+    /// What was in files that are aside, as far as streams are known.
+    pub fn of_aside(aside: &Aside) -> Self {
+        let streams = aside.streams.iter().filter_map(|stream| {
+            let id = stream.id.parse().ok()?;
+            Some(((stream.machine.clone(), id), stream.gone.clone()))
+        });
+        Self {
+            streams: streams.collect(),
+            ..Self::default()
+        }
+    }
+}
 
 /// Finds out what goes, row by row.
 #[derive(Debug, Default)]

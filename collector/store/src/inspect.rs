@@ -2,7 +2,7 @@
 //!
 //! Nothing is changed. Rows that were not flushed are in the commit log, not here.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +60,18 @@ pub struct FileListing {
     pub machines: Vec<String>,
 }
 
+/// A file that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AsideListing {
+    /// As it was written.
+    #[serde(flatten)]
+    pub file: FileListing,
+    /// What is wrong with it.
+    pub reason: String,
+    /// When that was found, ms UTC.
+    pub noted_ms: i64,
+}
+
 /// Which rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowsQuery {
@@ -94,6 +106,17 @@ impl StoreFiles {
         })
     }
 
+    /// Files that can't be used, in the order in which they were found.
+    #[must_use]
+    pub fn aside(&self) -> Vec<AsideListing> {
+        let files = self.manifest.aside.files.iter().map(|aside| AsideListing {
+            file: listing(&aside.entry),
+            reason: aside.reason.clone(),
+            noted_ms: aside.noted_ms,
+        });
+        files.collect()
+    }
+
     /// All files, by table and day.
     #[must_use]
     pub fn list(&self) -> Vec<FileListing> {
@@ -108,14 +131,17 @@ impl StoreFiles {
         self.manifest.cursor
     }
 
-    /// Files in the directory that the manifest does not name: what a crash left, or what was put aside.
+    /// Files in the directory that the manifest does not name: what a crash left.
     ///
     /// # Errors
     /// The directory can't be read.
     pub fn unnamed(&self) -> Result<Vec<String>, StoreError> {
         let dir = self.dir.join(FILES_DIR);
         let mut names = self.disk.list_files(&dir).at("list", &dir)?;
-        names.retain(|name| self.manifest.files.iter().all(|entry| entry.name != *name));
+        let aside = self.manifest.aside.files.iter().map(|aside| &aside.entry.name);
+        let files = self.manifest.files.iter().map(|entry| &entry.name);
+        let named: BTreeSet<&String> = files.chain(aside).collect();
+        names.retain(|name| !named.contains(name));
         Ok(names)
     }
 
@@ -130,10 +156,15 @@ impl StoreFiles {
         if let Err(error) = check_bytes(&*self.disk, file.path(), entry) {
             return vec![error.to_string()];
         }
-        let mut check = Check::default();
-        let read = FileReader::open(&*self.disk, file.path(), None).and_then(|mut rows| {
-            rows.try_for_each(|batch| batch.map(|batch| check.add(entry.table, &batch)))
-        });
+        let mut check = Check {
+            rows: GoneCounter::default(),
+            time: None,
+            machines: BTreeSet::new(),
+            last: (String::new(), String::new(), i64::MIN),
+            unordered: 0,
+        };
+        let read = FileReader::open(&*self.disk, file.path(), None)
+            .and_then(|mut rows| rows.try_for_each(|batch| batch.map(|batch| check.add(entry, &batch))));
         match read {
             Err(error) => vec![error.to_string()],
             Ok(()) => check.problems(entry, &self.streams),
@@ -196,11 +227,6 @@ impl StoreFiles {
 }
 
 fn listing(entry: &FileEntry) -> FileListing {
-    let machines = if entry.machines.is_empty() {
-        vec![entry.machine.0.clone(), entry.machine.1.clone()]
-    } else {
-        entry.machines.clone()
-    };
     FileListing {
         name: entry.name.clone(),
         table: entry.table,
@@ -209,21 +235,20 @@ fn listing(entry: &FileEntry) -> FileListing {
         bytes: entry.bytes,
         first_ns: entry.time.0,
         last_ns: entry.time.1,
-        machines,
+        machines: entry.machine_names(),
     }
 }
 
 impl RowsQuery {
     fn wants(&self, entry: &FileEntry) -> bool {
         let (first, last) = entry.time;
-        let has_machine = |machine: &String| {
-            let named = entry.machines.is_empty() || entry.machines.contains(machine);
-            named && (&entry.machine.0..=&entry.machine.1).contains(&machine)
-        };
         entry.table == self.table
             && self.from.is_none_or(|from| last >= from)
             && self.to.is_none_or(|to| first < to)
-            && self.machine.as_ref().is_none_or(has_machine)
+            && self
+                .machine
+                .as_ref()
+                .is_none_or(|machine| entry.may_hold(machine))
     }
 
     fn filter(&self, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
@@ -244,47 +269,52 @@ impl RowsQuery {
 }
 
 /// What a file turned out to hold.
-#[derive(Default)]
 struct Check {
     rows: GoneCounter,
     time: Option<(i64, i64)>,
-    machines: BTreeMap<String, ()>,
-    last: Option<(String, i64)>,
+    machines: BTreeSet<String>,
+    /// Machine, name of a metric, time.
+    last: (String, String, i64),
     unordered: u64,
 }
 
 impl Check {
-    fn add(&mut self, table: Table, batch: &RecordBatch) {
-        self.rows.add(table, batch);
+    fn add(&mut self, entry: &FileEntry, batch: &RecordBatch) {
+        self.rows.add(entry.table, batch);
         let times = batch[column::TIME]
             .as_primitive::<TimestampNanosecondType>()
             .values();
-        let machines = batch[column::MACHINE_ID].as_dictionary::<Int32Type>();
-        let words = machines.values().as_string::<i32>();
+        let words = |name: &str| {
+            let column = batch[name].as_dictionary::<Int32Type>();
+            let values = column.values().as_string::<i32>();
+            move |row: usize| column.key(row).map_or("", |key| values.value(key))
+        };
+        let machine_at = words(column::MACHINE_ID);
+        // Files of metrics were ordered by time once.
+        let by_name = entry.table == Table::Metrics && entry.is_sorted();
+        let name_at = by_name.then(|| words(column::NAME));
         for row in 0..batch.num_rows() {
-            let machine = machines.key(row).map_or("", |key| words.value(key));
-            let time = times[row];
+            let (machine, time) = (machine_at(row), times[row]);
+            let name = name_at.as_ref().map_or("", |name_at| name_at(row));
             self.time = Some(
                 self.time
                     .map_or((time, time), |(min, max)| (min.min(time), max.max(time))),
             );
-            let is_same = match &mut self.last {
-                Some((last, last_time)) if last == machine => {
-                    // Samples are in the order of their names first.
-                    self.unordered += u64::from(table == Table::Logs && time < *last_time);
-                    *last_time = time;
-                    true
-                }
-                Some((last, _)) => {
-                    self.unordered += u64::from(machine < last.as_str());
-                    false
-                }
-                None => false,
-            };
-            if !is_same {
-                self.machines.insert(machine.to_owned(), ());
-                self.last = Some((machine.to_owned(), time));
+            if !self.machines.contains(machine) {
+                self.machines.insert(machine.to_owned());
             }
+            let last = (self.last.0.as_str(), self.last.1.as_str(), self.last.2);
+            // Samples are in the order of their labels before that of their times.
+            let is_ordered = match entry.table {
+                Table::Logs => last <= (machine, name, time),
+                Table::Metrics => (last.0, last.1) <= (machine, name),
+            };
+            self.unordered += u64::from(!is_ordered);
+            if (last.0, last.1) != (machine, name) {
+                machine.clone_into(&mut self.last.0);
+                name.clone_into(&mut self.last.1);
+            }
+            self.last.2 = time;
         }
     }
 
@@ -300,7 +330,7 @@ impl Check {
         if self.time.is_some_and(|time| time != entry.time) {
             problems.push("its times are not those that the manifest says".to_owned());
         }
-        let ends = (self.machines.keys().next(), self.machines.keys().next_back());
+        let ends = (self.machines.first(), self.machines.last());
         if ends != (Some(&entry.machine.0), Some(&entry.machine.1)) {
             problems.push("its machines are not those that the manifest says".to_owned());
         }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::schema::column;
 use crate::series::{Bytes, Counts, Floats, KeyBytes, Maps, Series, SeriesFilter, Times, Words, texts};
+use crate::store::MissingFile;
 
 /// The newest sample of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +81,7 @@ struct State {
     written: u64,
     has_evicted: bool,
     is_filled: bool,
+    missing: Vec<MissingFile>,
 }
 
 #[derive(Debug)]
@@ -120,9 +122,15 @@ impl Latest {
         }
     }
 
-    /// What the store has was noted.
-    pub fn filled(&self) {
-        self.state.lock().is_filled = true;
+    /// What the store has was noted, but for what these files hold.
+    pub fn filled(&self, missing: Vec<MissingFile>) {
+        let mut state = self.state.lock();
+        (state.is_filled, state.missing) = (true, missing);
+    }
+
+    /// Files that could not be read when the store opened: series that they alone had are not known.
+    pub fn missing(&self) -> Vec<MissingFile> {
+        self.state.lock().missing.clone()
     }
 
     /// Forgets those whose newest sample is gone, as `is_gone` says of machine, source, time and time of receipt. Says
@@ -231,7 +239,7 @@ impl State {
     }
 
     const fn is_complete(&self) -> bool {
-        self.is_filled && !self.has_evicted
+        self.is_filled && !self.has_evicted && self.missing.is_empty()
     }
 
     fn matching(&self, filter: &SeriesFilter, since_ns: i64) -> impl Iterator<Item = (Series, &Entry)> {

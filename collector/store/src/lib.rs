@@ -19,6 +19,7 @@
 //! | [`compact`] | merging small files |
 //! | [`retention`], [`gone`] | which files go; what was in them |
 //! | [`deletion`] | rows go because somebody says so; the journal of that |
+//! | [`aside`] | files that can't be used, and what was in them |
 //! | [`manifest`] | the one file that makes a flush happen: files, cursor, applied ranges |
 //! | [`inspect`] | the files of a store that no process has open |
 //! | [`series`], [`latest`] | which samples belong together; the newest of each series, in memory |
@@ -41,6 +42,7 @@
 
 mod applied;
 mod arrivals;
+mod aside;
 mod compact;
 mod deletion;
 mod embedded;
@@ -75,6 +77,7 @@ mod tests;
 mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
+pub use aside::{Aside, AsideFile, AsideStream};
 pub use deletion::{
     DELETIONS_MAX, DeleteError, DeletePart, DeletePlan, DeleteRequest, DeleteScope, Deletion, PLAN_PARTS_MAX,
     RUNNING_MAX,
@@ -82,9 +85,11 @@ pub use deletion::{
 pub use embedded::{Applied, EmbeddedStore, Expired, Flushed, Keeping, Merged, Missed};
 pub use error::{QueryError, Remedy, StoreError};
 pub use fold::{FoldedContent, Summary};
-pub use inspect::{FileListing, RowsQuery, StoreFiles};
+pub use gone::Gone;
+pub use inspect::{AsideListing, FileListing, RowsQuery, StoreFiles};
 pub use latest::{LatestPage, LatestSample, MetricName};
 pub use log_gap::{LogGap, LogGapKind};
+pub use manifest::FileEntry;
 pub use options::StoreOptions;
 pub use query::{
     Around, ContextQuery, LogContext, LogMatcher, LogPage, LogQuery, Order, Pattern, Patterns, SqlLimits,
@@ -93,6 +98,6 @@ pub use query::{
 pub use retention::{Retention, TableRetention};
 pub use schema::Table;
 pub use series::{LABEL_FILTERS_MAX, Series, SeriesFilter};
-pub use store::{Answer, Store, StoreStatus};
+pub use store::{Answer, Answered, MissingFile, Store, StoreStatus};
 pub use streams::{CHECK_SPAN, ContentCheck, GAPS_MAX, Gap, ReceiptTotal, StreamEndState, StreamState};
 pub use write_off::{WHY_BYTES_MAX, WriteOff, WriteOffReason};

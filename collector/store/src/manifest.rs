@@ -18,10 +18,12 @@ use edgelogger_common::disk::{At, Disk, atomic_rotate, read_file};
 use edgelogger_common::stamped::{StampError, stamp, unstamp};
 use serde::{Deserialize, Serialize};
 
+use crate::aside::Aside;
 use crate::deletion::Progress;
 use crate::error::StoreError;
 use crate::fold::Folded;
 use crate::log_gap::LogGap;
+use crate::order::ORDER;
 use crate::schema::Table;
 use crate::streams::{StreamRecord, StreamState, Streams};
 
@@ -31,9 +33,9 @@ pub const MANIFEST_NAME: &str = "manifest";
 pub const PREVIOUS_NAME: &str = "manifest.previous";
 /// One that could not be read, for a person to look at.
 const DAMAGED_NAME: &str = "manifest.damaged";
-/// The newest version that this build reads. It writes 1 until something is folded, 2 until something is expired, and 3
-/// until something is deleted: whatever else those don't know they can ignore, but streams would be stored twice, and what
-/// is gone would be said to be stored.
+/// The newest version that this build reads. It writes 1 until something is folded, 2 until something is expired, 3 until
+/// something is deleted, and 4 also while a file is aside: whatever else those don't know they can ignore, but streams would
+/// be stored twice, what is gone or aside would be said to be stored, and a file that is restored would be removed.
 pub const MANIFEST_VERSION: u64 = 4;
 /// A manifest of a million streams comes to some 200 MB.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
@@ -64,6 +66,9 @@ pub struct Manifest {
     /// Deletions that are not finished, and what they took so far. Since version 4.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deletions: Vec<Progress>,
+    /// Files that can't be used. Since version 4.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aside: Aside,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -95,6 +100,40 @@ pub struct FileEntry {
     /// All machines, sorted, where there are not more than [`FILE_MACHINES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<String>,
+    /// The order of its rows, as `order.rs` numbers them. Files of earlier versions have none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: u8,
+}
+
+impl FileEntry {
+    /// Has it rows of this machine, as far as it says?
+    #[must_use]
+    pub fn may_hold(&self, machine: &str) -> bool {
+        let named = self.machines.is_empty() || self.machines.iter().any(|named| named == machine);
+        named && self.machine.0.as_str() <= machine && machine <= self.machine.1.as_str()
+    }
+
+    /// Its machines; where there are very many, the first and the last.
+    #[must_use]
+    pub fn machine_names(&self) -> Vec<String> {
+        if self.machines.is_empty() {
+            return vec![self.machine.0.clone(), self.machine.1.clone()];
+        }
+        self.machines.clone()
+    }
+
+    /// Are its rows in the order of now?
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.table == Table::Logs || self.order >= ORDER
+    }
+
+    /// May both have rows of one machine?
+    pub(crate) fn shares_machines(&self, other: &Self) -> bool {
+        if self.machines.is_empty() {
+            return self.machine.0 <= other.machine.1 && other.machine.0 <= self.machine.1;
+        }
+        self.machines.iter().any(|machine| other.may_hold(machine))
+    }
 }
 
 /// Where the manifest of a store lies.
@@ -179,7 +218,12 @@ fn found(previous: Option<(Manifest, Streams)>, fallen_back: Option<String>) -> 
 
 fn names(manifest: &Manifest) -> Vec<String> {
     let files = manifest.files.iter().map(|file| &file.name);
-    files.chain(manifest.folded.names()).cloned().collect()
+    let aside = manifest.aside.files.iter().map(|file| &file.entry.name);
+    files
+        .chain(aside)
+        .chain(manifest.folded.names())
+        .cloned()
+        .collect()
 }
 
 /// Not one of a newer version: that has to be read by a newer collector, or its work would be undone. Not a disk that
@@ -223,7 +267,8 @@ pub fn write(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), Sto
 /// The oldest version whose readers do nothing wrong with it.
 fn version(manifest: &Manifest) -> u64 {
     let any = |has: fn(&StreamState) -> bool| manifest.streams.iter().any(|record| has(&record.state));
-    if !manifest.deletions.is_empty() || any(StreamState::has_deleted) {
+    let is_aside = !is_default(&manifest.aside);
+    if is_aside || !manifest.deletions.is_empty() || any(StreamState::has_deleted) {
         MANIFEST_VERSION
     } else if any(StreamState::has_expired) {
         3

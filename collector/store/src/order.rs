@@ -10,6 +10,9 @@ use crate::map_keys::MapRanks;
 use crate::partition::partition_day;
 use crate::schema::column;
 
+/// The number of this order. Before it, metrics were ordered as logs are; such files have no number.
+pub const ORDER: u8 = 1;
+
 /// The rows of one day, in order.
 pub struct Day {
     pub day: i64,

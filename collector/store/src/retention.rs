@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::live_file::LiveFile;
+use crate::manifest::FileEntry;
 use crate::partition::DAY_NS;
 use crate::schema::Table;
 
@@ -61,6 +62,12 @@ impl Retention {
         }
     }
 
+    /// Is it of a day that is kept no longer?
+    pub fn is_too_old(&self, entry: &FileEntry, now_ns: i64) -> bool {
+        let age_max = self.of(entry.table).age_max;
+        age_max.is_some_and(|age| is_over(entry.day, age, now_ns))
+    }
+
     /// The files that go now, oldest first. `available`: bytes that are free on their file system.
     pub fn due(&self, files: &[Arc<LiveFile>], now_ns: i64, available: u64) -> Vec<Arc<LiveFile>> {
         let mut files: Vec<&Arc<LiveFile>> = files.iter().collect();
@@ -77,9 +84,7 @@ impl Retention {
             let entry = &file.entry;
             let of_table = &mut left[entry.table as usize];
             let (retention, bytes) = (self.of(entry.table), *of_table);
-            let is_old = retention
-                .age_max
-                .is_some_and(|age| is_over(entry.day, age, now_ns));
+            let is_old = self.is_too_old(entry, now_ns);
             let is_much = retention.bytes_max.is_some_and(|most| bytes > most);
             if is_old || is_much || left.iter().sum::<u64>() > bound {
                 left[entry.table as usize] -= entry.bytes;
@@ -102,7 +107,6 @@ mod tests {
     use edgelogger_common::disk::FaultDisk;
 
     use super::*;
-    use crate::manifest::FileEntry;
 
     const NOW: i64 = 100 * DAY_NS + DAY_NS / 2;
 
@@ -118,6 +122,7 @@ mod tests {
             received: (0, 0),
             machine: (String::new(), String::new()),
             machines: Vec::new(),
+            order: 0,
         };
         Arc::new(LiveFile::new(entry, "/f".as_ref(), Arc::new(FaultDisk::new(1))))
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::aside::{Aside, AsideFile};
 use crate::live_file::LiveFile;
 use crate::manifest::FileEntry;
 use crate::recent::Generation;
 use crate::rows::Rows;
 use crate::schema::Table;
+use crate::store::MissingFile;
 
 /// What queries may see now. Every change of it is one step under its lock.
 #[derive(Debug)]
@@ -20,8 +22,26 @@ pub struct Visible {
     pub frozen: Option<Arc<Generation>>,
     /// Files of the durable manifest.
     pub files: Arc<Vec<Arc<LiveFile>>>,
-    /// Files of it that can't be used. They stay named: a disk or a backup may bring them back.
-    pub missing: Arc<Vec<FileEntry>>,
+    /// Files that can't be used.
+    pub aside: Arc<Aside>,
+}
+
+/// The files of a manifest.
+#[derive(Debug)]
+pub struct Named {
+    pub files: Vec<FileEntry>,
+    pub aside: Arc<Aside>,
+}
+
+impl Named {
+    /// Takes these out, also from those that were put aside meanwhile. Gives how many of them were there.
+    pub fn remove(&mut self, old: &[Arc<LiveFile>]) -> usize {
+        let is_old = |entry: &FileEntry| old.iter().any(|file| file.entry.name == entry.name);
+        let before = self.files.len() + self.aside.files.len();
+        self.files.retain(|entry| !is_old(entry));
+        Arc::make_mut(&mut self.aside).remove(is_old);
+        before - self.files.len() - self.aside.files.len()
+    }
 }
 
 /// All rows at one moment, each exactly once.
@@ -30,36 +50,52 @@ pub struct Snapshot {
     logs: Arc<Vec<Arc<Rows>>>,
     metrics: Arc<Vec<Arc<Rows>>>,
     files: Arc<Vec<Arc<LiveFile>>>,
-    missing: Arc<Vec<FileEntry>>,
-    /// Files that queries over it opened.
-    opened: Opened,
+    aside: Arc<Aside>,
+    met: Met,
 }
 
-/// Files that were opened, told apart by name.
+/// What queries over a snapshot met: files that they opened, and those that they would have opened. By name.
 #[derive(Debug, Clone, Default)]
-pub struct Opened(Arc<Mutex<BTreeMap<String, Arc<LiveFile>>>>);
+pub struct Met(Arc<Mutex<MetFiles>>);
 
-impl Opened {
-    /// One more.
-    pub fn note(&self, file: &Arc<LiveFile>) {
-        self.0.lock().insert(file.entry.name.clone(), Arc::clone(file));
+#[derive(Debug, Default)]
+struct MetFiles {
+    opened: BTreeMap<String, Arc<LiveFile>>,
+    missing: BTreeMap<String, String>,
+}
+
+impl Met {
+    /// A file is opened.
+    pub fn opens(&self, file: &Arc<LiveFile>) {
+        let mut met = self.0.lock();
+        met.opened.insert(file.entry.name.clone(), Arc::clone(file));
+    }
+
+    /// A file would be opened if it was not aside.
+    pub fn misses(&self, file: &AsideFile) {
+        let mut met = self.0.lock();
+        met.missing.insert(file.entry.name.clone(), file.reason.clone());
     }
 }
 
 impl Visible {
     /// What the manifest names.
-    pub fn named(&self) -> Vec<FileEntry> {
-        let files = self.files.iter().map(|file| &file.entry);
-        files.chain(&*self.missing).cloned().collect()
+    pub fn named(&self) -> Named {
+        Named {
+            files: self.files.iter().map(|file| file.entry.clone()).collect(),
+            aside: Arc::clone(&self.aside),
+        }
     }
 
     /// Files in the place of others.
-    pub fn exchange(&mut self, old: &[Arc<LiveFile>], new: Option<Arc<LiveFile>>) {
+    pub fn exchange(&mut self, old: &[Arc<LiveFile>], new: &[Arc<LiveFile>]) {
         let is_old = |entry: &FileEntry| old.iter().any(|file| file.entry.name == entry.name);
         let files = self.files.iter().filter(|file| !is_old(&file.entry));
-        self.files = Arc::new(files.cloned().chain(new).collect());
+        self.files = Arc::new(files.chain(new).cloned().collect());
         // One of them may have been put aside meanwhile.
-        Arc::make_mut(&mut self.missing).retain(|entry| !is_old(entry));
+        if self.aside.files.iter().any(|file| is_old(&file.entry)) {
+            Arc::make_mut(&mut self.aside).remove(is_old);
+        }
     }
 
     /// A snapshot of this moment. Copies references only.
@@ -77,8 +113,8 @@ impl Visible {
             logs: recent(Table::Logs),
             metrics: recent(Table::Metrics),
             files: Arc::clone(&self.files),
-            missing: Arc::clone(&self.missing),
-            opened: Opened::default(),
+            aside: Arc::clone(&self.aside),
+            met: Met::default(),
         }
     }
 }
@@ -92,19 +128,32 @@ impl Snapshot {
         }
     }
 
-    /// Where it is noted what queries open.
-    pub const fn note(&self) -> &Opened {
-        &self.opened
+    /// Where it is noted what queries meet.
+    pub const fn met(&self) -> &Met {
+        &self.met
     }
 
     /// Files that queries over it opened so far.
     pub fn opened(&self) -> Vec<Arc<LiveFile>> {
-        self.opened.0.lock().values().cloned().collect()
+        self.met.0.lock().opened.values().cloned().collect()
     }
 
-    /// Files that are missing from it.
-    pub fn missing(&self) -> &[FileEntry] {
-        &self.missing
+    /// Files that queries over it would have opened so far, and which can't be used.
+    pub fn missing(&self) -> Vec<MissingFile> {
+        let met = self.met.0.lock();
+        let missing = met.missing.iter().map(|(file, reason)| MissingFile {
+            file: file.clone(),
+            reason: reason.clone(),
+        });
+        missing.collect()
+    }
+
+    /// Files of a table that are missing from it.
+    pub fn aside(&self, table: Table) -> impl Iterator<Item = &AsideFile> {
+        self.aside
+            .files
+            .iter()
+            .filter(move |file| file.entry.table == table)
     }
 
     /// The newest files of a table, by when their rows came in, until they have so many rows, and nothing else.
@@ -121,8 +170,8 @@ impl Snapshot {
             logs: Arc::default(),
             metrics: Arc::default(),
             files: Arc::new(files),
-            missing: Arc::clone(&self.missing),
-            opened: self.opened.clone(),
+            aside: Arc::clone(&self.aside),
+            met: self.met.clone(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What every store answers, whatever it keeps its rows in. One conformance suite holds for all of them.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -18,12 +19,48 @@ use crate::series::SeriesFilter;
 /// An answer to come.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueryError>> + Send + 'a>>;
 
+/// An answer, and what is missing from it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answered<T> {
+    /// All that could be read.
+    pub answer: T,
+    /// Files that can't be used and may hold what was asked for. Empty: the answer is whole.
+    pub incomplete: Vec<MissingFile>,
+}
+
+impl<T> Answered<T> {
+    /// The same, told in another way.
+    pub fn map<U>(self, tell: impl FnOnce(T) -> U) -> Answered<U> {
+        Answered {
+            answer: tell(self.answer),
+            incomplete: self.incomplete,
+        }
+    }
+}
+
+impl<T> Deref for Answered<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.answer
+    }
+}
+
+/// A file of the store that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MissingFile {
+    /// Its name.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// A store that can be queried. Dropping an answer that has not come stops the query.
 pub trait Store: Send + Sync {
     /// One read-only SQL statement over its tables.
-    fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult>;
+    fn query(&self, query: SqlQuery) -> Answer<'_, Answered<SqlResult>>;
     /// The same, without parameters.
-    fn sql<'a>(&'a self, text: &'a str, limits: SqlLimits) -> Answer<'a, SqlResult> {
+    fn sql<'a>(&'a self, text: &'a str, limits: SqlLimits) -> Answer<'a, Answered<SqlResult>> {
         self.query(SqlQuery {
             text: text.to_owned(),
             parameters: SqlParameters::default(),
@@ -31,26 +68,31 @@ pub trait Store: Send + Sync {
         })
     }
     /// A metric over time.
-    fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult>;
+    fn range(&self, query: RangeQuery) -> Answer<'_, Answered<RangeResult>>;
     /// The newest samples of the series that match and have one at or after `since_ns`. Blocks for as long as it takes to
     /// look at all series in memory.
-    fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError>;
+    fn latest(
+        &self,
+        filter: &SeriesFilter,
+        since_ns: i64,
+        limit: usize,
+    ) -> Result<Answered<LatestPage>, QueryError>;
     /// The metrics of these series, by name, and whether they are all. Blocks likewise.
     fn metric_names(
         &self,
         filter: &SeriesFilter,
         since_ns: i64,
-    ) -> Result<(Vec<MetricName>, bool), QueryError>;
+    ) -> Result<Answered<(Vec<MetricName>, bool)>, QueryError>;
     /// What can be asked in SQL.
     fn tables(&self) -> Vec<TableInfo>;
     /// A page of log records.
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogPage>;
+    fn logs(&self, query: LogQuery) -> Answer<'_, Answered<LogPage>>;
     /// A log record and its neighbours in its stream; none where there is no such record.
-    fn context(&self, query: ContextQuery) -> Answer<'_, Option<LogContext>>;
+    fn context(&self, query: ContextQuery) -> Answer<'_, Answered<Option<LogContext>>>;
     /// How many log records there were, by time and severity. Ordered; what has none is left out.
-    fn volume(&self, query: VolumeQuery) -> Answer<'_, Vec<VolumeCell>>;
+    fn volume(&self, query: VolumeQuery) -> Answer<'_, Answered<Vec<VolumeCell>>>;
     /// The most frequent shapes of log records. Reads every record that the query is about.
-    fn patterns(&self, query: LogQuery) -> Answer<'_, Patterns>;
+    fn patterns(&self, query: LogQuery) -> Answer<'_, Answered<Patterns>>;
     /// What a deletion would take now.
     fn plan_deletion(&self, scope: DeleteScope, time_max: Duration) -> Answer<'_, DeletePlan>;
     /// Accepts a deletion of what is stored now: when this returns it is durable, and is carried out, whatever happens.
@@ -73,6 +115,10 @@ pub struct StoreStatus {
     pub files: u64,
     /// Their length, in bytes.
     pub file_bytes: u64,
+    /// Files that were put aside: they can't be used.
+    pub aside_files: u64,
+    /// Rows in them.
+    pub aside_rows: u64,
     /// Rows that are not in a file yet.
     pub recent_rows: u64,
     /// What they take in memory.

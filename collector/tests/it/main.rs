@@ -16,3 +16,4 @@ mod queries;
 mod reference;
 mod reload;
 mod sessions;
+mod store_files;

@@ -91,7 +91,10 @@ fn operation_section(page: &mut String, method: &str, path: &str, described: &Va
     }
     page.push_str("\n| status | as | |\n| --- | --- | --- |\n");
     for (status, response) in object(&described["responses"]) {
-        let about = text(&response["description"]);
+        let mut about = text(&response["description"]).to_owned();
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let _ = write!(about, " Header `{name}`: {}", text(&header["description"]));
+        }
         let forms =
             object(&response["content"]).map(|(media, content)| match kind(&content["schema"]).as_str() {
                 "text" | "anything" => format!("`{media}`"),

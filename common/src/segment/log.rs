@@ -189,11 +189,12 @@ impl SegmentLog {
     /// Closes the active segment, unless it is empty, and begins another: what it holds can then be dropped.
     ///
     /// # Errors
-    /// Any error poisons the log.
+    /// Any error poisons the log; a full disk, too, where it kept a segment from being begun before.
     pub fn roll(&mut self) -> Result<(), SegmentError> {
         self.unless_poisoned(|log| match &log.active {
-            Some(active) if active.frames > 0 => log.close_and_begin(),
-            _ => Ok(()),
+            Some(active) if active.frames == 0 => Ok(()),
+            Some(_) => log.close_and_begin(),
+            None => log.begin_segment(),
         })
     }
 

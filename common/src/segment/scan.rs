@@ -114,6 +114,8 @@ pub(super) struct Walked {
     pub(super) met_unreadable: bool,
     /// Nothing but zeroes, or nothing.
     pub(super) is_blank: bool,
+    /// Where reading ended: the medium may hold less than the file was said to be long.
+    pub(super) bytes_end: u64,
 }
 
 pub(super) fn scan(
@@ -203,7 +205,7 @@ fn read_segments(
             .then(|| read_end_mark(opened.file.as_ref(), &log_id))
             .flatten()
             .filter(|next| *next > sequences.start && *next <= sequences.end);
-        let (first_sequence, file_bytes) = (opened.first_sequence, opened.file.end());
+        let (first_sequence, mut file_bytes) = (opened.first_sequence, opened.file.end());
         let header = opened.header;
         let contents = match sealed {
             Some(next_sequence) => Contents::Sealed { next_sequence },
@@ -215,7 +217,9 @@ fn read_segments(
                     step_over_unreadable: true,
                 };
                 let source = Source::new(opened.file, &source_options, sequences, file_bytes);
-                Contents::Walked(walk(source, opened.head_is_blank).at("read", &path)?)
+                let walked = walk(source, opened.head_is_blank).at("read", &path)?;
+                file_bytes = walked.bytes_end;
+                Contents::Walked(walked)
             }
         };
         scan.segments.push(SegmentScan {
@@ -316,6 +320,7 @@ fn walk(mut source: Source, head_is_blank: bool) -> io::Result<Walked> {
     walked.frames_end = source.offset();
     walked.next_sequence = source.next_sequence();
     walked.met_unreadable = source.met_unreadable;
+    walked.bytes_end = source.bytes_end();
     let only_zeroes =
         |tail: &Region| tail.reason == super::DamageReason::Zeroes && source.skipped_only_zeroes;
     walked.is_blank &= walked.frames == 0

@@ -105,6 +105,11 @@ impl Source {
         self.walker.next_sequence()
     }
 
+    /// Nothing at or behind this offset is read: where the file ends, once that is reached.
+    pub(super) fn bytes_end(&self) -> u64 {
+        self.bytes_end
+    }
+
     /// The next thing in the segment.
     pub(super) fn next(&mut self) -> io::Result<Item> {
         loop {

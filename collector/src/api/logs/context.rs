@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use edgelogger_store::ContextQuery;
+use edgelogger_store::{Answered, ContextQuery};
 use serde_json::{Value, json};
 
 use super::filter::{FIELDS, LogRow, column_of};
@@ -17,7 +17,7 @@ use crate::api::format::JSON_TYPE;
 use crate::api::operation::{Answer, Operation};
 use crate::api::parameters::{Asked, Kind, Parameter};
 use crate::api::problem::Problem;
-use crate::api::{ApiContext, rows};
+use crate::api::{ApiContext, incomplete, rows};
 
 const NEIGHBOURS_DEFAULT: u64 = 10;
 const NEIGHBOURS_MAX: u64 = 1_000;
@@ -75,6 +75,7 @@ impl Described for ContextAnswer {
                 ),
                 member("record", "The record itself.", row),
                 member("after", "Those behind it.", list),
+                incomplete::member(components),
             ];
             object("A record and its neighbours.", members)
         })
@@ -92,6 +93,7 @@ pub fn operation() -> Operation {
         .parameters(PARAMETERS)
         .required(&["stream_id", "position"])
         .answers([Answer::json::<ContextAnswer>("The record and its neighbours.")])
+        .reads_store()
         .problems(&[404, 408, 422, 500])
 }
 
@@ -113,9 +115,20 @@ async fn context(
         columns: fields.map(|fields| fields.iter().map(|field| column_of(field)).collect()),
         time_max: context.query_timeout(),
     };
-    let found = context.store.context(query).await?.ok_or_else(|| {
+    let Answered {
+        answer,
+        incomplete: missing,
+    } = context.store.context(query).await?;
+    let found = answer.ok_or_else(|| {
+        let of_missing = match &missing[..] {
+            [] => String::new(),
+            [file, ..] => format!(
+                ", unless it is in {}, which can't be used: {}",
+                file.file, file.reason
+            ),
+        };
         Problem::not_found_because(format!(
-            "there is no record at position {position} of stream {stream_id}"
+            "there is no record at position {position} of stream {stream_id}{of_missing}"
         ))
     })?;
     let list = |batch| chosen(batch, fields).and_then(|batch| rows::array(&batch));
@@ -127,9 +140,12 @@ async fn context(
         text.extend(&record[1..record.len() - 1]);
         text.extend(b",\"after\":");
         text.extend(list(&found.after)?);
+        incomplete::write_member(&mut text, &missing);
         text.push(b'}');
         Ok(text)
     };
     let text: Result<Vec<u8>, arrow::error::ArrowError> = text();
-    Ok(([(header::CONTENT_TYPE, JSON_TYPE)], text.map_err(sql_failed)?).into_response())
+    let text = text.map_err(sql_failed)?;
+    let kind = [(header::CONTENT_TYPE, JSON_TYPE)];
+    Ok((incomplete::header(&missing), kind, text).into_response())
 }

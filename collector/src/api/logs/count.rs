@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_store::query::VOLUME_BUCKETS_MAX;
 use edgelogger_store::{LogQuery, VolumeCell, VolumeQuery};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::filter::{ATTR, FROM, I, LABEL, MACHINE, Q, RE, SEVERITY, SOURCE, TO, filter};
 use crate::api::ApiContext;
 use crate::api::described::described;
+use crate::api::incomplete::FromStore;
 use crate::api::operation::{Answer, Operation, QUERY_PROBLEMS};
 use crate::api::parameters::{Asked, Kind, Parameter};
 use crate::api::problem::Problem;
@@ -129,7 +130,8 @@ pub fn volume_operation() -> Operation {
             "Of the last hour where no range is given. Buckets begin at multiples of their width since 1970 (UTC).",
         )
         .parameters(VOLUME_PARAMETERS)
-        .answers([Answer::json::<VolumeAnswer>("The counts.")])
+        .answers([Answer::json::<FromStore<VolumeAnswer>>("The counts.")])
+        .reads_store()
         .problems(QUERY_PROBLEMS)
 }
 
@@ -144,7 +146,8 @@ pub fn patterns_operation() -> Operation {
              is given.",
         )
         .parameters(PATTERNS_PARAMETERS)
-        .answers([Answer::json::<PatternsAnswer>("The shapes.")])
+        .answers([Answer::json::<FromStore<PatternsAnswer>>("The shapes.")])
+        .reads_store()
         .problems(QUERY_PROBLEMS)
 }
 
@@ -169,7 +172,7 @@ fn with_range(asked: &Asked, now_ns: i64) -> Result<(LogQuery, i64, i64), Proble
 async fn volume(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<VolumeAnswer>, Problem> {
+) -> Result<FromStore<VolumeAnswer>, Problem> {
     let (query, from, to) = with_range(&asked, context.time.now_ns())?;
     let asked_s = asked
         .integer(&BUCKET)
@@ -183,15 +186,17 @@ async fn volume(
         },
         bucket_ns,
     };
-    let cells = context.store.volume(query).await?;
-    let buckets = buckets(&cells, from, to, bucket_ns);
-    Ok(Json(VolumeAnswer {
-        from: rfc3339(from),
-        to: rfc3339(to),
-        bucket_s: bucket_s.unsigned_abs(),
-        total: buckets.iter().map(|bucket| bucket.total).sum(),
-        buckets,
-    }))
+    let counted = context.store.volume(query).await?;
+    Ok(FromStore(counted.map(|cells| {
+        let buckets = buckets(&cells, from, to, bucket_ns);
+        VolumeAnswer {
+            from: rfc3339(from),
+            to: rfc3339(to),
+            bucket_s: bucket_s.unsigned_abs(),
+            total: buckets.iter().map(|bucket| bucket.total).sum(),
+            buckets,
+        }
+    })))
 }
 
 /// The width of a bucket, in seconds.
@@ -255,7 +260,7 @@ impl Bucket {
 async fn patterns(
     State(context): State<Arc<ApiContext>>,
     Extension(asked): Extension<Asked>,
-) -> Result<Json<PatternsAnswer>, Problem> {
+) -> Result<FromStore<PatternsAnswer>, Problem> {
     let (query, ..) = with_range(&asked, context.time.now_ns())?;
     let query = LogQuery {
         time_max: context.query_timeout(),
@@ -268,12 +273,12 @@ async fn patterns(
         count: pattern.count,
         example: pattern.example,
     };
-    Ok(Json(PatternsAnswer {
+    Ok(FromStore(found.map(|found| PatternsAnswer {
         records: found.records,
         shapes: found.shapes,
         given_up: found.given_up,
         patterns: found.patterns.into_iter().map(pattern).collect(),
-    }))
+    })))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::api::described::{Components, Described, Member, object};
 use crate::api::parameters::{Asked, Kind, Parameter};
 use crate::api::problem::Problem;
 
-const PATTERN: Kind = Kind::Text { chars_max: 1_000 };
+const PATTERN: Kind = Kind::Text { chars_max: 1_024 };
 
 /// First time.
 pub static FROM: Parameter = Parameter {
@@ -31,7 +31,7 @@ pub static MACHINE: Parameter = Parameter {
 /// Sources.
 pub static SOURCE: Parameter = Parameter {
     name: "source",
-    about: "Only this source: a path, `journald`; `*` and `?` as for `machine`",
+    about: "Only this source: a path, `journald`, `host`; `*` and `?` as for `machine`",
     kind: PATTERN,
 };
 /// Least severity.

@@ -34,14 +34,6 @@ pub fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The header of an answer from which rows are missing: the number of files that can't be used.
-pub(super) type Incomplete = [(&'static str, String); 1];
-
-/// For these files.
-pub(super) fn incomplete(files: &[String]) -> Option<Incomplete> {
-    (!files.is_empty()).then(|| [("x-edgelogger-incomplete", files.len().to_string())])
-}
-
 pub(super) fn sql_failed(error: impl std::fmt::Display) -> Problem {
     Problem::from(edgelogger_store::QueryError::Failed(error.to_string()))
 }

@@ -22,13 +22,13 @@ use super::cursor::{self, CURSOR};
 use super::filter::{
     ATTR, FIELDS, FROM, I, LABEL, LogRow, MACHINE, Q, RE, SEVERITY, SOURCE, TO, column_of, filter,
 };
-use super::{incomplete, sql_failed};
+use super::sql_failed;
 use crate::api::described::{Components, Described, Member, object};
 use crate::api::format::{FORMAT, Format, JSON_TYPE};
 use crate::api::operation::{Answer, Operation, ROWS_PROBLEMS};
 use crate::api::parameters::{Asked, Kind, Parameter};
 use crate::api::problem::Problem;
-use crate::api::{ApiContext, rows};
+use crate::api::{ApiContext, incomplete, rows};
 
 /// Records where nothing is said.
 const LIMIT_DEFAULT: u64 = 100;
@@ -90,21 +90,15 @@ impl Described for LogAnswer {
             };
             let cursor = Option::<String>::schema(components);
             let rows = json!({ "type": "array", "items": LogRow::schema(components) });
-            let mut members = vec![
+            let members = vec![
                 member("rows", "The records.", rows),
                 member(
                     "next_cursor",
                     "Where the next page begins; null when this was the last.",
                     cursor,
                 ),
+                incomplete::member(components),
             ];
-            members.push(Member {
-                name: "incomplete",
-                about: "Files of the store that can't be used and may hold records that were asked for."
-                    .to_owned(),
-                is_optional: true,
-                schema: Vec::<String>::schema(components),
-            });
             object("A page of records.", members)
         })
     }
@@ -129,6 +123,7 @@ pub fn operation() -> Operation {
             Answer::lines("One record a line."),
             Answer::csv("A table with a line of names; maps are JSON."),
         ])
+        .reads_store()
         .problems(ROWS_PROBLEMS)
 }
 
@@ -159,7 +154,7 @@ async fn logs(
     query.limit = limit.min(page_rows);
     // The first page before the head of the answer, so that what is wrong has its status.
     let first = context.store.logs(query.clone()).await?;
-    let missing = incomplete(&first.incomplete);
+    let missing = incomplete::header(&first.incomplete);
     let pages = Pages {
         context,
         query,
@@ -168,7 +163,7 @@ async fn logs(
         format,
         fields,
         is_first: true,
-        page: Some(first),
+        page: Some(first.answer),
     };
     let body = Body::from_stream(stream::unfold(pages, Pages::next));
     Ok((missing, [(header::CONTENT_TYPE, format.media_type())], body).into_response())
@@ -215,15 +210,13 @@ async fn page(
     let mut text = b"{\"rows\":".to_vec();
     text.extend(rows.map_err(sql_failed)?);
     text.extend(b",\"next_cursor\":");
-    let next = page.next_cursor.map(|next| cursor::encode(&query, &next));
+    let next = page.next_cursor.as_ref();
+    let next = next.map(|next| cursor::encode(&query, next));
     text.extend(Value::from(next).to_string().into_bytes());
-    if !page.incomplete.is_empty() {
-        text.extend(b",\"incomplete\":");
-        text.extend(Value::from(page.incomplete.clone()).to_string().into_bytes());
-    }
+    incomplete::write_member(&mut text, &page.incomplete);
     text.push(b'}');
     Ok((
-        incomplete(&page.incomplete),
+        incomplete::header(&page.incomplete),
         [(header::CONTENT_TYPE, JSON_TYPE)],
         text,
     )
@@ -275,7 +268,8 @@ impl Pages {
             Some(page) => Ok(page),
             None => {
                 self.query.limit = self.left.min(self.page_rows);
-                self.context.store.logs(self.query.clone()).await
+                let page = self.context.store.logs(self.query.clone()).await;
+                page.map(|page| page.answer)
             }
         };
         let piece = page

@@ -198,7 +198,7 @@ fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Place>, Probl
 
 struct Found {
     events: Vec<Event>,
-    /// There were more than come.
+    /// There were more than come, or may have been: a file can't be used.
     has_more: bool,
 }
 
@@ -248,7 +248,7 @@ async fn stored(
     found.reverse();
     Ok(Some(Found {
         events: found,
-        has_more: page.next_cursor.is_some(),
+        has_more: page.next_cursor.is_some() || !page.incomplete.is_empty(),
     }))
 }
 
@@ -262,7 +262,7 @@ async fn received_ns(context: &ApiContext, address: &Address) -> Result<Option<i
         columns: Some(vec![column_of("received_time")]),
         time_max: context.query_timeout(),
     };
-    let Some(place) = context.store.context(place).await? else {
+    let Some(place) = context.store.context(place).await?.answer else {
         return Ok(None);
     };
     let received = place.record.column_by_name("received_time");

@@ -176,15 +176,21 @@ fn unreadable(file: &LiveFile, problem: String) -> StoreError {
     }
 }
 
+/// Are the columns of a file those of its table?
+pub(super) fn check_columns(reader: &FileReader, file: &LiveFile) -> Result<(), StoreError> {
+    if reader.schema().fields() == file.entry.table.schema().fields() {
+        return Ok(());
+    }
+    Err(unreadable(
+        file,
+        "its columns are not those of its table".to_owned(),
+    ))
+}
+
 impl Merge<'_> {
     fn open(&mut self, options: &StoreOptions, file: &LiveFile) -> Result<(), StoreError> {
         let mut reader = FileReader::open(&*options.disk, file.path(), None)?;
-        if reader.schema().fields() != self.table.schema().fields() {
-            return Err(unreadable(
-                file,
-                "its columns are not those of its table".to_owned(),
-            ));
-        }
+        check_columns(&reader, file)?;
         if let Some(batch) = reader.next().transpose()? {
             let (columns, slot) = (KeyColumns::of(&batch), self.hold(batch));
             self.inputs.push(Input {

@@ -28,7 +28,8 @@ const CLOSED_FACTOR: u64 = 4;
 /// The files that are merged next, of the table and day that gains most; `today` in days since 1970.
 pub fn pick(files: &[Arc<LiveFile>], today: i64) -> Option<Vec<Arc<LiveFile>>> {
     let mut groups: BTreeMap<(i64, &str), Vec<&Arc<LiveFile>>> = BTreeMap::new();
-    for file in files.iter().filter(|file| file.entry.bytes < LARGE_BYTES) {
+    let may_be = |file: &&Arc<LiveFile>| file.entry.bytes < LARGE_BYTES && file.entry.is_sorted();
+    for file in files.iter().filter(may_be) {
         let entry = &file.entry;
         groups
             .entry((entry.day, Table::name(entry.table)))

@@ -39,7 +39,7 @@ pub fn plan(
             count.add(scope, &recent.batch);
         }
         for file in snapshot.files(table).filter(|file| scope.may_match(&file.entry)) {
-            snapshot.note().note(file);
+            snapshot.met().opens(file);
             let before = count.rows;
             for batch in open(file, &COLUMNS)? {
                 if !go_on() {
@@ -52,8 +52,9 @@ pub fn plan(
             plan.bytes += share(file.entry.bytes, found, file.entry.rows);
         }
     }
-    let missing = snapshot.missing().iter().filter(|entry| scope.may_match(entry));
-    plan.unreadable = missing.map(|entry| entry.name.clone()).collect();
+    let aside = Table::ALL.into_iter().flat_map(|table| snapshot.aside(table));
+    let unreadable = aside.filter(|file| scope.may_match(&file.entry));
+    plan.unreadable = unreadable.map(|file| file.entry.name.clone()).collect();
     plan.rows = count.rows;
     count.tell(&mut plan);
     Ok(Some(plan))

@@ -17,7 +17,7 @@ use crate::manifest::{FILE_MACHINES_MAX, FileEntry};
 use crate::options::StoreOptions;
 use crate::parquet_file::FileWriter;
 use crate::parquet_read::{FileReader, check_bytes};
-use crate::schema::{Table, column};
+use crate::schema::column;
 
 /// What of a file goes.
 #[derive(Debug, Default)]
@@ -119,7 +119,7 @@ pub fn rewrite(
         name: name.into_owned(),
         bytes: written.bytes,
         crc32c: Some(written.crc32c),
-        ..stays.entry(table, file.entry.day)
+        ..stays.entry(&file.entry)
     }))
 }
 
@@ -147,12 +147,13 @@ impl Stays {
         }
     }
 
-    fn entry(self, table: Table, day: i64) -> FileEntry {
+    /// Of rows that were in this file.
+    fn entry(self, of: &FileEntry) -> FileEntry {
         let end = |machine: Option<&String>| machine.cloned().unwrap_or_default();
         FileEntry {
             name: String::new(),
-            table,
-            day,
+            table: of.table,
+            day: of.day,
             rows: self.rows,
             bytes: 0,
             crc32c: None,
@@ -164,6 +165,7 @@ impl Stays {
             } else {
                 Vec::new()
             },
+            order: of.order,
         }
     }
 }

@@ -153,6 +153,7 @@ mod tests {
             received: (100, 200),
             machine: (all[0].clone(), all[all.len() - 1].clone()),
             machines: if names_all { all } else { Vec::new() },
+            order: 0,
         }
     }
 

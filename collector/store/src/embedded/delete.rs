@@ -16,6 +16,7 @@ use crate::flush::file_name;
 use crate::gone::GoneWhy;
 use crate::live_file::{LiveFile, remove};
 use crate::manifest::FileEntry;
+use crate::query::{Question, RunError, Template};
 use crate::schema::Table;
 use crate::snapshot::Snapshot;
 
@@ -156,9 +157,9 @@ impl EmbeddedStore {
         drop(files);
         // Neither of the two manifests names what is gone, so that it can't come back: then it is done.
         self.let_go()?;
-        let missing = Arc::clone(&self.visible.lock().missing);
-        let unreadable = missing.iter().filter(|entry| record.covers(entry));
-        let unreadable = unreadable.map(|entry| entry.name.clone()).collect();
+        let aside = self.aside();
+        let unreadable = aside.files.iter().filter(|file| record.covers(&file.entry));
+        let unreadable = unreadable.map(|file| file.entry.name.clone()).collect();
         let now = self.options.clock.wall_ns();
         let id = record.deletion.id;
         let mut journal = self.deletions.lock();
@@ -262,8 +263,7 @@ impl EmbeddedStore {
         for recent in snapshot.recent(Table::Metrics) {
             self.latest.note(&recent.batch);
         }
-        let filled = self.engine.fill(snapshot, Arc::clone(&self.latest));
-        if let Err(error) = self.engine.wait_for(filled) {
+        if let Err(error) = self.engine.wait_for(self.fill_latest()) {
             tracing::warn!(
                 "the newest samples of what is stored can't be read, they come with the next ones: {error}"
             );
@@ -279,16 +279,33 @@ impl EmbeddedStore {
         scope
             .check()
             .map_err(|error| QueryError::Invalid(error.to_string()))?;
-        self.answer(|snapshot| {
-            let stop = StopOnDrop::default();
-            let (stopped, scope) = (Arc::clone(&stop.0), scope.clone());
-            let work = move || count(&snapshot, &scope, &stopped);
-            async move {
-                let _stop = stop;
-                self.engine.run_blocking(time_max, work).await
-            }
-        })
-        .await
+        let planned = self.answer(PlanDeletion { scope, time_max }).await?;
+        Ok(planned.answer)
+    }
+}
+
+/// Asks what a deletion would take.
+#[derive(Debug, Clone)]
+struct PlanDeletion {
+    scope: DeleteScope,
+    time_max: Duration,
+}
+
+impl Question for PlanDeletion {
+    type Answer = DeletePlan;
+
+    fn time_max(&self) -> Duration {
+        self.time_max
+    }
+
+    /// On a thread of its own, which notices by itself that nobody waits for it.
+    async fn run(self, _template: &Template, snapshot: &Snapshot) -> Result<DeletePlan, RunError> {
+        let stop = StopOnDrop::default();
+        let (stopped, snapshot) = (Arc::clone(&stop.0), snapshot.clone());
+        let work = move || count(&snapshot, &self.scope, &stopped);
+        let counted = tokio::task::spawn_blocking(work).await;
+        let failed = |error| format!("an error in EdgeLogger, please report it: {error}");
+        Ok(counted.map_err(|error| QueryError::Failed(failed(error)))??)
     }
 }
 

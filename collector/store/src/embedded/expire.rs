@@ -5,9 +5,12 @@ use std::sync::Arc;
 use edgelogger_common::disk::At;
 
 use super::EmbeddedStore;
+use super::aside::QUARANTINE_DIR;
 use super::leave::Departure;
+use crate::aside::AsideFile;
 use crate::error::StoreError;
-use crate::gone::{GoneCounter, GoneWhy};
+use crate::gone::{GoneCounter, GoneRows, GoneWhy};
+use crate::live_file::remove;
 
 /// Files of one manifest, all of one day: what is known of their rows is in memory until then.
 const FILES_AT_ONCE: usize = 16;
@@ -74,8 +77,36 @@ impl EmbeddedStore {
                 expired.bytes += file.entry.bytes;
             }
         }
+        self.expire_aside(now)?;
         if expired.files > 0 {
             self.let_go()?;
+        }
+        Ok(())
+    }
+
+    /// Files that are aside go too, once all of them are too old: what was in each of them nobody knows. What is left of them
+    /// in `quarantine` goes with them.
+    fn expire_aside(&self, now_ns: i64) -> Result<(), StoreError> {
+        let aside = self.aside();
+        let retention = self.keeping.lock().retention;
+        let is_too_old = |file: &AsideFile| retention.is_too_old(&file.entry, now_ns);
+        if !aside.is_accounted || !aside.files.iter().all(is_too_old) {
+            return Ok(());
+        }
+        let live = |file: &AsideFile| Arc::new(self.live(file.entry.clone()));
+        let files: Vec<_> = aside.files.iter().map(live).collect();
+        let departure = Departure {
+            old: &files,
+            new: None,
+            gone: &GoneRows::of_aside(&aside),
+            why: GoneWhy::Retention,
+            steps: &[],
+        };
+        if self.let_rows_go(departure)? {
+            let dir = self.options.dir.join(QUARANTINE_DIR);
+            for file in files {
+                remove(&*self.options.disk, &dir.join(&file.entry.name));
+            }
         }
         Ok(())
     }

@@ -50,8 +50,8 @@ impl EmbeddedStore {
             return Ok(false);
         }
         let mut named = self.visible.lock().named();
-        named.retain(|entry| old.iter().all(|file| file.entry.name != entry.name));
-        named.extend(new.iter().map(|file| file.entry.clone()));
+        named.remove(old);
+        named.files.extend(new.iter().map(|file| file.entry.clone()));
         let mut streams = flushing.in_force.streams.clone();
         let folded_gone = streams.expire(gone, why);
         let day = old.first().map_or(0, |file| file.entry.day);
@@ -96,7 +96,7 @@ impl EmbeddedStore {
         }
         self.writer.lock().streams.expire(gone, why);
         flushing.leaving.manifest_written(&*self.options.disk, leaving);
-        self.visible.lock().exchange(old, new);
+        self.visible.lock().exchange(old, new.as_slice());
         self.held_cursor_is_durable();
         Ok(true)
     }

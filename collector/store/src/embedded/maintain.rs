@@ -1,4 +1,4 @@
-//! Files in the place of others, in idle time: merging.
+//! Files in the place of others, in idle time: merging, and putting in order.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::flush::{Told, file_name, write_new_manifest};
 use crate::live_file::{LiveFile, remove};
 use crate::manifest::FileEntry;
 use crate::partition::DAY_NS;
+use crate::snapshot::Named;
 
 /// Left free beside what is written anew.
 const MERGE_SPARE_BYTES: u64 = 64 << 20;
@@ -19,16 +20,16 @@ const MERGE_SPARE_BYTES: u64 = 64 << 20;
 /// What a merge did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
-    /// Files that became one.
+    /// Files that became one, or one that was put in order.
     pub files: u64,
     /// Rows in them.
     pub rows: u64,
-    /// Length of the new one, in bytes.
+    /// Length of what is there instead, in bytes.
     pub bytes: u64,
 }
 
 impl EmbeddedStore {
-    /// Merges some small files of a table and day. None when there is nothing to merge, when a flush has to come first, or
+    /// Merges some small files of a table and day, or puts one of an earlier order in that of now. None when there is nothing to merge, when a flush has to come first, or
     /// when `go_on`, asked every few thousand rows, says no; then everything is as before. Blocks for a second or some.
     ///
     /// # Errors
@@ -50,6 +51,9 @@ impl EmbeddedStore {
             return Ok(None);
         }
         let files = Arc::clone(&self.visible.lock().files);
+        if let Some(file) = compact::unsorted(&files) {
+            return self.sort(&file, go_on);
+        }
         let today = self.options.clock.wall_ns().div_euclid(DAY_NS);
         let Some(inputs) = compact::pick(&files, today) else {
             self.let_go()?;
@@ -83,8 +87,38 @@ impl EmbeddedStore {
             rows: entry.rows,
             bytes: entry.bytes,
         };
-        let done = self.exchange(&inputs, Some(entry))?;
+        let done = self.exchange(&inputs, vec![entry])?;
         Ok(done.then_some(merged))
+    }
+
+    /// Puts the rows of a file in order.
+    fn sort(&self, file: &Arc<LiveFile>, go_on: &dyn Fn() -> bool) -> Result<Option<Merged>, StoreError> {
+        self.check_room(file.entry.bytes)?;
+        let old = std::slice::from_ref(file);
+        let mut paths = Vec::new();
+        let new_file = || {
+            let name = file_name(file.entry.table, file.entry.day, self.file_number());
+            let path = self.files_dir.join(&name);
+            paths.push(path.clone());
+            (name, path)
+        };
+        let sorted = compact::sort(&self.options, file, new_file, go_on).and_then(|sorted| {
+            let dir = &self.files_dir;
+            self.options.disk.sync_dir(dir).at("sync directory", dir)?;
+            Ok(sorted)
+        });
+        let Ok(Some(new)) = sorted else {
+            paths.iter().for_each(|path| remove(&*self.options.disk, path));
+            return sorted
+                .map(|_| None)
+                .inspect_err(|error| self.on_read_error(error, old));
+        };
+        let sorted = Merged {
+            files: 1,
+            rows: file.entry.rows,
+            bytes: new.iter().map(|entry| entry.bytes).sum(),
+        };
+        Ok(self.exchange(old, new)?.then_some(sorted))
     }
 
     /// What is damaged must not be in the way for ever.
@@ -115,48 +149,40 @@ impl EmbeddedStore {
         flushing.next_file - 1
     }
 
-    /// Puts a file, or none, in the place of others: one manifest, then one step of what queries see. False where it can't
-    /// be now; the new file is gone then.
-    fn exchange(&self, old: &[Arc<LiveFile>], new: Option<FileEntry>) -> Result<bool, StoreError> {
+    /// Puts files in the place of others: one manifest, then one step of what queries see. False where it can't be now; the
+    /// new files are gone then.
+    pub(super) fn exchange(&self, old: &[Arc<LiveFile>], new: Vec<FileEntry>) -> Result<bool, StoreError> {
         let mut flushing = self.flushing.lock();
-        let new = new.map(|entry| Arc::new(self.live(entry)));
+        let new: Vec<_> = new.into_iter().map(|entry| Arc::new(self.live(entry))).collect();
         let mut named = self.visible.lock().named();
-        let is_old = |entry: &FileEntry| old.iter().any(|file| file.entry.name == entry.name);
-        let all_there = named.iter().filter(|entry| is_old(entry)).count() == old.len();
+        let all_there = named.remove(old) == old.len();
         // What an earlier flush could not write may stand in a manifest that is in place all the same.
         // A deletion that was accepted meanwhile covers the old files, and not the number of the new one.
         let is_held = self.deletions.lock().holds_files();
         if flushing.frozen.is_some() || !all_there || is_held {
-            if let Some(new) = new {
-                new.leave();
-            }
+            new.iter().for_each(|file| file.leave());
             return Ok(false);
         }
-        named.retain(|entry| !is_old(entry));
-        named.extend(new.iter().map(|file| file.entry.clone()));
+        named.files.extend(new.iter().map(|file| file.entry.clone()));
         if let Err(error) = self.write_manifest(&flushing, named) {
-            if let Some(new) = new {
+            for file in new {
                 if may_be_in_place(&error) {
-                    flushing.leaving.doubt(Leaving::Live(new));
+                    flushing.leaving.doubt(Leaving::Live(file));
                 } else {
-                    new.leave();
+                    file.leave();
                 }
             }
             return Err(error);
         }
         let leaving = old.iter().map(|file| Leaving::Live(Arc::clone(file))).collect();
         flushing.leaving.manifest_written(&*self.options.disk, leaving);
-        self.visible.lock().exchange(old, new);
+        self.visible.lock().exchange(old, &new);
         self.held_cursor_is_durable();
         Ok(true)
     }
 
     /// The manifest in force with these files.
-    pub(super) fn write_manifest(
-        &self,
-        flushing: &Flushing,
-        named: Vec<FileEntry>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn write_manifest(&self, flushing: &Flushing, named: Named) -> Result<(), StoreError> {
         let in_force = &flushing.in_force;
         let told = Told {
             cursor: in_force.cursor,
@@ -176,7 +202,16 @@ impl EmbeddedStore {
             return Ok(());
         }
         let named = self.visible.lock().named();
-        self.write_manifest(&flushing, named)?;
+        self.write_manifest_again(&mut flushing, named)
+    }
+
+    /// The manifest in force once more, with these files.
+    pub(super) fn write_manifest_again(
+        &self,
+        flushing: &mut Flushing,
+        named: Named,
+    ) -> Result<(), StoreError> {
+        self.write_manifest(flushing, named)?;
         flushing.leaving.manifest_written(&*self.options.disk, Vec::new());
         self.held_cursor_is_durable();
         Ok(())

@@ -9,7 +9,8 @@
 //! | `expire.rs` | files that are kept no longer |
 //! | `delete.rs` | rows that somebody wants to be gone |
 //! | `leave.rs` | rows that go, and what is known of them |
-//! | `aside.rs` | files that turn out damaged or missing |
+//! | `aside.rs` | questions and their answers; files that turn out damaged or missing |
+//! | `account.rs` | what was in them |
 //! | `leaving.rs` | when files go that no manifest names any more |
 //! | `status.rs` | what the store says of itself |
 //!
@@ -25,6 +26,7 @@
 //! meanwhile; when memory is full too, `apply` flushes itself and so waits for the disk. A merge holds none that any of
 //! them needs while it reads and writes.
 
+mod account;
 mod apply;
 mod aside;
 mod delete;
@@ -48,6 +50,7 @@ use edgelogger_proto::v1::LogEntry;
 use parking_lot::Mutex;
 
 use crate::arrivals::Arrivals;
+use crate::aside::Aside;
 use crate::deletion::{DeleteError, DeletePlan, DeleteRequest, DeleteScope, Deletion, Journal, Progress};
 use crate::entry::EntryTools;
 use crate::error::{QueryError, StoreError};
@@ -57,13 +60,13 @@ use crate::latest::{Latest, LatestPage, MetricName};
 use crate::log_gap::{LogGap, LogGapKind};
 use crate::options::StoreOptions;
 use crate::query::{
-    ContextQuery, Engine, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery, RangeResult,
-    SqlQuery, SqlResult, TableInfo, VolumeCell, VolumeQuery,
+    ContextQuery, Engine, Fill, FindPatterns, LiveTable, LogContext, LogPage, LogQuery, Patterns, RangeQuery,
+    RangeResult, SqlQuery, SqlResult, TableInfo, VolumeCell, VolumeQuery,
 };
 use crate::retention::Retention;
 use crate::series::SeriesFilter;
 use crate::snapshot::{Snapshot, Visible};
-use crate::store::{Answer, Store, StoreStatus};
+use crate::store::{Answer, Answered, Store, StoreStatus};
 use crate::streams::{StreamState, Streams};
 
 pub use expire::Expired;
@@ -193,8 +196,7 @@ struct Problems {
     merge: Option<String>,
     retention: Option<String>,
     deletion: Option<String>,
-    /// Files that were put aside.
-    aside: Vec<String>,
+    aside: Option<String>,
     last_flush_ns: Option<i64>,
 }
 
@@ -237,8 +239,9 @@ impl EmbeddedStore {
     /// # Errors
     /// A file can't be read.
     pub async fn fill_latest(&self) -> Result<(), QueryError> {
-        self.answer(|snapshot| self.engine.fill(snapshot, Arc::clone(&self.latest)))
-            .await
+        let filled = self.answer(Fill(Arc::clone(&self.latest))).await?;
+        self.latest.filled(filled.incomplete);
+        Ok(())
     }
 
     /// Adds a table that is not stored here. One of the same name is replaced.
@@ -259,6 +262,11 @@ impl EmbeddedStore {
             .iter()
             .map(|(id, state)| (id, Arc::clone(state)))
             .collect()
+    }
+
+    /// Files that can't be used, and what was in them.
+    pub fn aside(&self) -> Arc<Aside> {
+        Arc::clone(&self.visible.lock().aside)
     }
 
     /// Rows applied since the process started: how busy it is.
@@ -294,46 +302,57 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
-    fn query(&self, query: SqlQuery) -> Answer<'_, SqlResult> {
-        Box::pin(self.answer(move |snapshot| self.engine.sql(snapshot, query.clone())))
+    fn query(&self, query: SqlQuery) -> Answer<'_, Answered<SqlResult>> {
+        Box::pin(self.answer(query))
     }
 
-    fn range(&self, query: RangeQuery) -> Answer<'_, RangeResult> {
-        Box::pin(self.answer(move |snapshot| self.engine.range(snapshot, query.clone())))
+    fn range(&self, query: RangeQuery) -> Answer<'_, Answered<RangeResult>> {
+        Box::pin(self.answer(query))
     }
 
-    fn latest(&self, filter: &SeriesFilter, since_ns: i64, limit: usize) -> Result<LatestPage, QueryError> {
+    fn latest(
+        &self,
+        filter: &SeriesFilter,
+        since_ns: i64,
+        limit: usize,
+    ) -> Result<Answered<LatestPage>, QueryError> {
         filter.check()?;
-        Ok(self.latest.page(filter, since_ns, limit))
+        Ok(Answered {
+            answer: self.latest.page(filter, since_ns, limit),
+            incomplete: self.latest.missing(),
+        })
     }
 
     fn metric_names(
         &self,
         filter: &SeriesFilter,
         since_ns: i64,
-    ) -> Result<(Vec<MetricName>, bool), QueryError> {
+    ) -> Result<Answered<(Vec<MetricName>, bool)>, QueryError> {
         filter.check()?;
-        Ok(self.latest.names(filter, since_ns))
+        Ok(Answered {
+            answer: self.latest.names(filter, since_ns),
+            incomplete: self.latest.missing(),
+        })
     }
 
     fn tables(&self) -> Vec<TableInfo> {
         self.engine.tables()
     }
 
-    fn context(&self, query: ContextQuery) -> Answer<'_, Option<LogContext>> {
-        Box::pin(self.engine.context(self.snapshot(), query))
+    fn context(&self, query: ContextQuery) -> Answer<'_, Answered<Option<LogContext>>> {
+        Box::pin(self.answer(query))
     }
 
-    fn volume(&self, query: VolumeQuery) -> Answer<'_, Vec<VolumeCell>> {
-        Box::pin(self.engine.volume(self.snapshot(), query))
+    fn volume(&self, query: VolumeQuery) -> Answer<'_, Answered<Vec<VolumeCell>>> {
+        Box::pin(self.answer(query))
     }
 
-    fn patterns(&self, query: LogQuery) -> Answer<'_, Patterns> {
-        Box::pin(self.engine.patterns(self.snapshot(), query))
+    fn patterns(&self, query: LogQuery) -> Answer<'_, Answered<Patterns>> {
+        Box::pin(self.answer(FindPatterns(query)))
     }
 
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogPage> {
-        Box::pin(self.answer(move |snapshot| self.engine.logs(snapshot, query.clone())))
+    fn logs(&self, query: LogQuery) -> Answer<'_, Answered<LogPage>> {
+        Box::pin(self.answer(query))
     }
 
     fn plan_deletion(&self, scope: DeleteScope, time_max: Duration) -> Answer<'_, DeletePlan> {

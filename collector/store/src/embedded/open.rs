@@ -9,9 +9,10 @@ use edgelogger_common::disk::{At, create_dir_all_durable};
 use edgelogger_common::recognition::Recognizer;
 use parking_lot::Mutex;
 
-use super::aside::QUARANTINE_DIR;
+use super::aside::{check, problem};
 use super::leaving::{Leaving, LeavingFiles};
 use super::{EmbeddedStore, FILES_DIR, Flushing, InForce, Keeping, LOCK_NAME, Problems, Published, Writer};
+use crate::aside::{Aside, AsideFile};
 use crate::deletion::Journal;
 use crate::entry::EntryTools;
 use crate::error::StoreError;
@@ -19,7 +20,7 @@ use crate::flush::hex;
 use crate::fold::{self, FoldIndex};
 use crate::latest::Latest;
 use crate::live_file::LiveFile;
-use crate::manifest::{self, Found, Manifest};
+use crate::manifest::{self, FileEntry, Found, Manifest};
 use crate::options::StoreOptions;
 use crate::query::Engine;
 use crate::recent::Generation;
@@ -64,6 +65,7 @@ impl EmbeddedStore {
             .files
             .iter()
             .map(|entry| &entry.name)
+            .chain(manifest.aside.files.iter().map(|aside| &aside.entry.name))
             .chain(manifest.folded.names())
             .collect();
         previous_files.retain(|name| !in_force.contains(name));
@@ -76,7 +78,7 @@ impl EmbeddedStore {
         streams.folded(Arc::new(index));
         let cursor = starting_cursor(&options, &manifest, &mut problems);
         let log_gaps = Arc::new(manifest.log_gaps);
-        let (live, missing) = find_files(&options, &files_dir, manifest.files, &mut problems);
+        let (live, aside) = find_files(&options, &files_dir, manifest.files, manifest.aside);
         let mut journal = Journal::open(disk, &options.dir, &mut problems.opening)?;
         let mut deletions = journal.take_progress(manifest.deletions);
         let names: Vec<&str> = live.iter().map(|file| file.entry.name.as_str()).collect();
@@ -121,7 +123,7 @@ impl EmbeddedStore {
                 active: Generation::default(),
                 frozen: None,
                 files: Arc::new(live),
-                missing: Arc::new(missing),
+                aside: Arc::new(aside),
             }),
             flushing: Mutex::new(Flushing {
                 next_file: manifest.next_file,
@@ -167,7 +169,9 @@ fn put_orphans_away(
     problems: &mut Problems,
 ) -> Result<(), StoreError> {
     let files = found.manifest.files.iter().map(|entry| &entry.name);
-    let named: HashSet<&String> = files.chain(&found.previous_files).collect();
+    // Who restores one of these must find it in its place.
+    let aside = found.manifest.aside.files.iter().map(|aside| &aside.entry.name);
+    let named: HashSet<&String> = files.chain(aside).chain(&found.previous_files).collect();
     let mut kept = 0;
     for name in options.disk.list_files(files_dir).at("list", files_dir)? {
         if named.contains(&name) || !is_ours(&name) {
@@ -237,41 +241,49 @@ fn starting_cursor(options: &StoreOptions, manifest: &Manifest, problems: &mut P
     }
 }
 
+/// The files that can be used, and those that can't: cut short or gone since, or aside before and not restored.
 fn find_files(
     options: &StoreOptions,
     files_dir: &Path,
-    entries: Vec<manifest::FileEntry>,
-    problems: &mut Problems,
-) -> (Vec<Arc<LiveFile>>, Vec<manifest::FileEntry>) {
-    let (mut live, mut missing) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let path = files_dir.join(&entry.name);
-        match options.disk.file_len(&path) {
-            Ok(len) if len == entry.bytes => {
-                live.push(Arc::new(LiveFile::new(
-                    entry,
-                    files_dir,
-                    Arc::clone(&options.disk),
-                )));
-            }
-            found => {
-                let aside = options.dir.join(QUARANTINE_DIR).join(&entry.name);
-                let is_aside = options.disk.exists(&aside).unwrap_or(false);
-                let what = found.map_or_else(|error| error.to_string(), |len| format!("it has {len} bytes"));
-                let what = match is_aside {
-                    true => format!("it was damaged and lies in {}", aside.display()),
-                    false => what,
-                };
-                problems.opening.push(format!(
-                    "{} with {} rows cannot be used ({what}; it should have {} bytes): restore it from a backup and \
-                     restart; queries answer without it",
-                    path.display(),
-                    entry.rows,
-                    entry.bytes
-                ));
-                missing.push(entry);
-            }
+    entries: Vec<FileEntry>,
+    mut aside: Aside,
+) -> (Vec<Arc<LiveFile>>, Aside) {
+    let file = |entry| Arc::new(LiveFile::new(entry, files_dir, Arc::clone(&options.disk)));
+    let mut live = Vec::new();
+    for known in std::mem::take(&mut aside.files) {
+        let file = file(known.entry.clone());
+        if options.disk.exists(file.path()).unwrap_or(false) && check(&file, &options.dir).is_none() {
+            tracing::info!(path = %file.path().display(), "a file that was put aside is back");
+            aside.is_accounted = false;
+            live.push(file);
+        } else {
+            aside.files.push(known);
         }
     }
-    (live, missing)
+    for entry in entries {
+        let file = file(entry);
+        // Whether it is whole is found out by those who read it.
+        let has_its_length = options.disk.file_len(file.path()).ok() == Some(file.entry.bytes);
+        let reason = if has_its_length {
+            None
+        } else {
+            check(&file, &options.dir)
+        };
+        let Some(reason) = reason else {
+            live.push(file);
+            continue;
+        };
+        let noted_ms = options.clock.wall_ns().div_euclid(1_000_000);
+        let known = AsideFile {
+            entry: file.entry.clone(),
+            reason,
+            noted_ms,
+        };
+        tracing::error!("{}", problem(&known));
+        aside.add(known);
+    }
+    if aside.files.is_empty() {
+        aside = Aside::default();
+    }
+    (live, aside)
 }

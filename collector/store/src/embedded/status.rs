@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::EmbeddedStore;
+use super::aside::problem;
 use crate::partition::DAY_NS;
 use crate::schema::Table;
 use crate::snapshot::Snapshot;
@@ -49,6 +50,12 @@ impl EmbeddedStore {
             }
         }
         self.forecast(&mut status, &snapshot);
+        let aside = self.aside();
+        for file in &aside.files {
+            status.aside_files += 1;
+            status.aside_rows += file.entry.rows;
+            status.problems.push(problem(file));
+        }
         let problems = self.problems.lock();
         status.problems.extend(
             problems

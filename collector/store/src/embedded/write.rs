@@ -142,7 +142,7 @@ impl EmbeddedStore {
         self.write_folded(frozen, &in_force.folded, next_file)?;
         let new = frozen.written.clone().unwrap_or_default();
         let mut named = self.visible.lock().named();
-        named.extend(new.iter().cloned());
+        named.files.extend(new.iter().cloned());
         let folded = frozen.folded.as_ref().map(|written| &written.folded);
         let told = Told {
             cursor: frozen.cursor,

@@ -4,21 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::Question;
 use super::describe::{self, TableInfo};
 use super::live_table::LiveTable;
-use super::range::{self, RangeQuery, RangeResult};
 use super::session::Template;
-use super::{
-    ContextQuery, LogContext, LogPage, LogQuery, Patterns, SqlQuery, SqlResult, VolumeCell, VolumeQuery,
-    fill, logs, patterns, sql,
-};
 use crate::error::{QueryError, StoreError};
-use crate::latest::Latest;
 use crate::options::StoreOptions;
 use crate::snapshot::Snapshot;
 
@@ -55,24 +51,12 @@ impl Engine {
         })
     }
 
-    /// Runs one SQL query.
-    pub async fn sql(&self, snapshot: Snapshot, query: SqlQuery) -> Result<SqlResult, QueryError> {
+    /// Answers one question.
+    pub async fn ask<Q: Question>(&self, snapshot: Snapshot, question: Q) -> Result<Q::Answer, QueryError> {
         let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(query.limits.time_max, async move {
-            sql::run(&template, &snapshot, query)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
-        })
-        .await
-    }
-
-    /// Runs one search.
-    pub async fn logs(&self, snapshot: Snapshot, query: LogQuery) -> Result<LogPage, QueryError> {
-        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(query.time_max, async move {
-            logs::run(&template, &snapshot, &query)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
+        self.run(question.time_max(), async move {
+            let answer = question.run(&template, &snapshot).await;
+            answer.map_err(|error| error.into_query(memory_bytes))
         })
         .await
     }
@@ -82,79 +66,12 @@ impl Engine {
         self.runtime.as_ref()?.spawn_blocking(work).await.ok()
     }
 
-    /// The same, admitted and stopped as a query is. What blocks notices by itself that nobody waits for it.
-    pub async fn run_blocking<T: Send + 'static>(
-        &self,
-        time_max: Duration,
-        work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
-    ) -> Result<T, QueryError> {
-        self.run(time_max, async move {
-            let joined = tokio::task::spawn_blocking(work).await;
-            joined.map_err(|error| {
-                QueryError::Failed(format!("an error in EdgeLogger, please report it: {error}"))
-            })?
-        })
-        .await
-    }
-
     /// Waits for an answer on a thread that belongs to no runtime.
     pub fn wait_for<T>(&self, answer: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
         match &self.runtime {
             Some(runtime) => runtime.block_on(answer),
             None => Err(QueryError::Failed("the store is closing".to_owned())),
         }
-    }
-
-    /// Answers one question about a metric.
-    pub async fn range(&self, snapshot: Snapshot, query: RangeQuery) -> Result<RangeResult, QueryError> {
-        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(query.time_max, async move {
-            range::run(&template, &snapshot, &query)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
-        })
-        .await
-    }
-
-    /// Finds a record and its neighbours; none where there is no such record.
-    pub async fn context(
-        &self,
-        snapshot: Snapshot,
-        query: ContextQuery,
-    ) -> Result<Option<LogContext>, QueryError> {
-        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(query.time_max, async move {
-            logs::context(&template, &snapshot, &query)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
-        })
-        .await
-    }
-
-    /// Reads the newest samples of a snapshot.
-    pub async fn fill(&self, snapshot: Snapshot, latest: Arc<Latest>) -> Result<(), QueryError> {
-        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(fill::TIME_MAX, async move {
-            fill::run(&template, &snapshot, &latest)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
-        })
-        .await
-    }
-
-    /// Counts records by time.
-    pub async fn volume(
-        &self,
-        snapshot: Snapshot,
-        query: VolumeQuery,
-    ) -> Result<Vec<VolumeCell>, QueryError> {
-        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(query.filter.time_max, async move {
-            logs::volume(&template, &snapshot, &query)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
-        })
-        .await
     }
 
     /// Adds a table that is not stored here.
@@ -171,17 +88,6 @@ impl Engine {
     pub fn running(&self) -> usize {
         self.queries_max
             .saturating_sub(self.admission.available_permits())
-    }
-
-    /// Counts shapes of records.
-    pub async fn patterns(&self, snapshot: Snapshot, query: LogQuery) -> Result<Patterns, QueryError> {
-        let (template, memory_bytes) = (Arc::clone(&self.template), self.memory_bytes);
-        self.run(query.time_max, async move {
-            patterns::run(&template, &snapshot, &query)
-                .await
-                .map_err(|error| error.into_query(memory_bytes))
-        })
-        .await
     }
 
     /// Runs on the query threads, within the time; stops there when the caller goes away.
@@ -255,10 +161,21 @@ impl RunError {
                 DataFusionError::External(_)
                 | DataFusionError::ParquetError(_)
                 | DataFusionError::IoError(_) => QueryError::Failed(words(&error)),
+                DataFusionError::ArrowError(arrow, _) if is_of_a_file(arrow) => {
+                    QueryError::Failed(words(&error))
+                }
                 _ => QueryError::Invalid(words(&error)),
             },
         }
     }
+}
+
+/// Is it about bytes that were read, rather than about what was asked?
+const fn is_of_a_file(error: &ArrowError) -> bool {
+    matches!(
+        error,
+        ArrowError::ParquetError(_) | ArrowError::IoError(..) | ArrowError::ExternalError(_)
+    )
 }
 
 fn words(error: &DataFusionError) -> String {

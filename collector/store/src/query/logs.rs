@@ -1,6 +1,7 @@
 //! Pages of log records, what stood around one of them, and how many there were.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
@@ -18,19 +19,54 @@ use super::engine::RunError;
 use super::filter::{conditions, time};
 use super::session::Template;
 use super::{
-    ContextQuery, LogContext, LogPage, LogQuery, Order, PAGE_ROWS_MAX, VOLUME_BUCKETS_MAX, VolumeCell,
-    VolumeQuery,
+    ContextQuery, LogContext, LogPage, LogQuery, Order, PAGE_ROWS_MAX, Question, VOLUME_BUCKETS_MAX,
+    VolumeCell, VolumeQuery,
 };
 use crate::error::QueryError;
-use crate::manifest::FileEntry;
 use crate::schema::{Table, column};
 use crate::snapshot::Snapshot;
 
 /// The order of records, and what a cursor is made of.
 const KEYS: [&str; 3] = [column::TIME, column::STREAM_ID, column::POSITION];
 
+impl Question for LogQuery {
+    type Answer = LogPage;
+
+    fn time_max(&self) -> Duration {
+        self.time_max
+    }
+
+    async fn run(self, template: &Template, snapshot: &Snapshot) -> Result<LogPage, RunError> {
+        page(template, snapshot, &self).await
+    }
+}
+
+impl Question for ContextQuery {
+    type Answer = Option<LogContext>;
+
+    fn time_max(&self) -> Duration {
+        self.time_max
+    }
+
+    async fn run(self, template: &Template, snapshot: &Snapshot) -> Result<Option<LogContext>, RunError> {
+        context(template, snapshot, &self).await
+    }
+}
+
+impl Question for VolumeQuery {
+    type Answer = Vec<VolumeCell>;
+
+    fn time_max(&self) -> Duration {
+        self.filter.time_max
+    }
+
+    async fn run(self, template: &Template, snapshot: &Snapshot) -> Result<Vec<VolumeCell>, RunError> {
+        volume(template, snapshot, &self).await
+    }
+}
+
 /// Finds one page.
-pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Result<LogPage, RunError> {
+async fn page(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Result<LogPage, RunError> {
     let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
     let mut conditions = conditions(query)?;
     if let Some(cursor) = &query.cursor {
@@ -61,23 +97,11 @@ pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> 
         rows,
         around,
         next_cursor,
-        incomplete: incomplete(snapshot, query),
     })
 }
 
-/// Missing files that may hold what is asked for, as far as times tell.
-fn incomplete(snapshot: &Snapshot, query: &LogQuery) -> Vec<String> {
-    let may_hold = |entry: &&FileEntry| {
-        entry.table == Table::Logs
-            && query.from.is_none_or(|from| entry.time.1 >= from)
-            && query.to.is_none_or(|to| entry.time.0 < to)
-    };
-    let missing = snapshot.missing().iter().filter(may_hold);
-    missing.map(|entry| entry.name.clone()).collect()
-}
-
 /// Finds a record and its neighbours.
-pub async fn context(
+async fn context(
     template: &Template,
     snapshot: &Snapshot,
     query: &ContextQuery,
@@ -132,7 +156,7 @@ fn reversed(rows: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
 }
 
 /// Counts by bucket and severity.
-pub async fn volume(
+async fn volume(
     template: &Template,
     snapshot: &Snapshot,
     query: &VolumeQuery,

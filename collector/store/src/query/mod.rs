@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `engine.rs` | threads, memory and admission of queries |
+//! | `engine.rs` | threads, memory and admission of queries; whatever is asked goes through it as a [`Question`] |
 //! | `session.rs` | a DataFusion session that knows the store's tables and nothing else |
 //! | `guard.rs` | one read-only statement, or an error |
 //! | `table.rs` | a snapshot's rows as a table |
@@ -46,21 +46,41 @@ mod table;
 mod weight;
 mod yielding;
 
+use std::future::Future;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 pub use describe::{ColumnInfo, TableInfo};
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Engine, RunError};
+pub(crate) use fill::Fill;
 pub use filter::LogMatcher;
 pub use live_table::{DESCRIPTION, LiveRows, LiveTable};
+pub(crate) use patterns::FindPatterns;
 pub use range::{
     Aggregate, GroupKey, POINTS_MAX, POINTS_TOTAL_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX,
     SampleField, step_for,
 };
+pub(crate) use session::Template;
 #[cfg(test)]
 pub(crate) use {label_pages::access_plan, reader::footer};
+
+use crate::snapshot::Snapshot;
+
+/// A question to the store. Everything that an answer takes from the store is read here, over one snapshot; so each of them
+/// is asked again without a file that turns out damaged, and each answer says what is missing from it.
+pub(crate) trait Question: Clone + Send + Sync + 'static {
+    type Answer: Send + 'static;
+    /// From the call to the answer.
+    fn time_max(&self) -> Duration;
+    /// Answers it.
+    fn run(
+        self,
+        template: &Template,
+        snapshot: &Snapshot,
+    ) -> impl Future<Output = Result<Self::Answer, RunError>> + Send;
+}
 
 /// Records on a page of log search, at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
@@ -141,8 +161,6 @@ pub struct SqlResult {
     pub batches: Vec<RecordBatch>,
     /// There was more than the limits allow.
     pub truncated: bool,
-    /// Files of the store that can't be used: their rows are not in the answer.
-    pub incomplete: Vec<String>,
 }
 
 impl SqlResult {
@@ -246,8 +264,6 @@ pub struct LogPage {
     /// Where the next page begins; none when this was the last. A record that was there when the first page was
     /// asked for comes exactly once; of those that arrive meanwhile, those behind the cursor come too.
     pub next_cursor: Option<String>,
-    /// Files of the store that can't be used and may hold records that were asked for.
-    pub incomplete: Vec<String>,
 }
 
 /// A question for the neighbours of a record.

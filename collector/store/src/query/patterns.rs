@@ -1,6 +1,7 @@
 //! The most frequent shapes of log records: what varies from record to record becomes a placeholder.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use futures_util::StreamExt;
@@ -9,7 +10,7 @@ use super::engine::RunError;
 use super::filter::conditions;
 use super::logs::Search;
 use super::session::Template;
-use super::{LogQuery, Pattern, Patterns};
+use super::{LogQuery, Pattern, Patterns, Question};
 use crate::schema::column;
 use crate::snapshot::Snapshot;
 
@@ -23,8 +24,24 @@ const HEX_DIGITS_MIN: usize = 8;
 /// Longest unit behind a number: `42ms` is a number with its unit, `4b8x21` an id.
 const UNIT_LETTERS_MAX: usize = 3;
 
+/// Asks for the shapes of the records that a search is about.
+#[derive(Debug, Clone)]
+pub struct FindPatterns(pub LogQuery);
+
+impl Question for FindPatterns {
+    type Answer = Patterns;
+
+    fn time_max(&self) -> Duration {
+        self.0.time_max
+    }
+
+    async fn run(self, template: &Template, snapshot: &Snapshot) -> Result<Patterns, RunError> {
+        count(template, snapshot, &self.0).await
+    }
+}
+
 /// Counts shapes.
-pub async fn run(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Result<Patterns, RunError> {
+async fn count(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Result<Patterns, RunError> {
     let search = Search {
         template,
         snapshot,

@@ -15,6 +15,7 @@ use datafusion::prelude::{Expr, SessionContext, col, lit};
 use edgelogger_common::block::{MetricKind, Quality};
 use futures_util::StreamExt;
 
+use super::Question;
 use super::buckets::{Buckets, Grid};
 use super::engine::RunError;
 use super::filter::{matching, time};
@@ -254,8 +255,20 @@ struct Needs {
     agent_labels: bool,
 }
 
+impl Question for RangeQuery {
+    type Answer = RangeResult;
+
+    fn time_max(&self) -> Duration {
+        self.time_max
+    }
+
+    async fn run(self, template: &Template, snapshot: &Snapshot) -> Result<RangeResult, RunError> {
+        range(template, snapshot, &self).await
+    }
+}
+
 /// Answers one question.
-pub async fn run(
+async fn range(
     template: &Template,
     snapshot: &Snapshot,
     query: &RangeQuery,

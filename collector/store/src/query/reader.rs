@@ -20,7 +20,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use std::collections::HashMap;
 
 use crate::live_file::LiveFile;
-use crate::snapshot::Opened;
+use crate::snapshot::Met;
 
 /// Bytes of footers that are kept. A footer with its page index is some 30 KB.
 const METADATA_BYTES_MAX: usize = 16 << 20;
@@ -62,7 +62,7 @@ impl fmt::Debug for Footers {
 #[derive(Debug)]
 pub struct Readers {
     pub footers: Arc<Footers>,
-    pub opened: Opened,
+    pub met: Met,
 }
 
 impl ParquetFileReaderFactory for Readers {
@@ -76,7 +76,7 @@ impl ParquetFileReaderFactory for Readers {
         let live = file.extension::<Arc<LiveFile>>().cloned();
         let live =
             live.ok_or_else(|| DataFusionError::Internal("a scan of a file without its file".to_owned()))?;
-        self.opened.note(&live);
+        self.met.opens(&live);
         Ok(Box::new(Reader {
             live,
             footers: Arc::clone(&self.footers),

@@ -1,5 +1,7 @@
 //! SQL text to rows, within limits.
 
+use std::time::Duration;
+
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
@@ -11,11 +13,23 @@ use futures_util::StreamExt;
 use super::engine::RunError;
 use super::guard;
 use super::session::Template;
-use super::{SqlLimits, SqlParameters, SqlQuery, SqlResult, SqlValue, weight};
+use super::{Question, SqlLimits, SqlParameters, SqlQuery, SqlResult, SqlValue, weight};
 use crate::snapshot::Snapshot;
 
+impl Question for SqlQuery {
+    type Answer = SqlResult;
+
+    fn time_max(&self) -> Duration {
+        self.limits.time_max
+    }
+
+    async fn run(self, template: &Template, snapshot: &Snapshot) -> Result<SqlResult, RunError> {
+        statement(template, snapshot, self).await
+    }
+}
+
 /// Runs one statement over a snapshot.
-pub async fn run(template: &Template, snapshot: &Snapshot, query: SqlQuery) -> Result<SqlResult, RunError> {
+async fn statement(template: &Template, snapshot: &Snapshot, query: SqlQuery) -> Result<SqlResult, RunError> {
     let limits = query.limits;
     let statement = guard::parse(&query.text)?;
     let state = template.session(snapshot).map_err(RunError::Planning)?;
@@ -43,13 +57,7 @@ pub async fn run(template: &Template, snapshot: &Snapshot, query: SqlQuery) -> R
             .map_err(RunError::Planning)?;
     }
     let stream = frame.execute_stream().await.map_err(RunError::Running)?;
-    let mut result = collect(stream, limits).await?;
-    result.incomplete = snapshot
-        .missing()
-        .iter()
-        .map(|entry| entry.name.clone())
-        .collect();
-    Ok(result)
+    collect(stream, limits).await
 }
 
 fn bind(plan: LogicalPlan, parameters: SqlParameters) -> datafusion::error::Result<LogicalPlan> {
@@ -100,7 +108,6 @@ async fn collect(mut stream: SendableRecordBatchStream, limits: SqlLimits) -> Re
         schema,
         batches,
         truncated,
-        incomplete: Vec::new(),
     })
 }
 

@@ -75,13 +75,19 @@ impl SnapshotTable {
         )?)
     }
 
+    /// The files to scan. Those that it would have been, too, and are aside, are noted.
     fn files(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<Arc<LiveFile>>> {
         let mut files: Vec<_> = self.snapshot.files(self.table).cloned().collect();
+        let mut missing: Vec<_> = self.snapshot.aside(self.table).collect();
         if let Some(filter) = conjunction(filters.to_vec()) {
             let schema = self.table.schema();
             let predicate = state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&schema))?)?;
-            files = prune(files, &predicate, &schema);
+            prune(&mut files, |file| &file.entry, &predicate, &schema);
+            prune(&mut missing, |file| &file.entry, &predicate, &schema);
         }
+        missing
+            .into_iter()
+            .for_each(|file| self.snapshot.met().misses(file));
         // Newest first: a search for the newest records then finds them early and skips the rest.
         files.sort_by_key(|file| std::cmp::Reverse(file.entry.time.1));
         Ok(files)
@@ -98,7 +104,7 @@ impl SnapshotTable {
         let source = ParquetSource::new(Arc::clone(&schema))
             .with_parquet_file_reader_factory(Arc::new(Readers {
                 footers: Arc::clone(&self.footers),
-                opened: self.snapshot.note().clone(),
+                met: self.snapshot.met().clone(),
             }))
             .with_pushdown_filters(true)
             .with_enable_page_index(true);

@@ -64,7 +64,7 @@ fn query(order: Order, before: usize, after: usize) -> LogQuery {
 }
 
 fn ask(store: &EmbeddedStore, query: LogQuery) -> Shown {
-    let page = block_on(store.logs(query)).unwrap();
+    let page = block_on(store.logs(query)).unwrap().answer;
     shown(&page.around.unwrap())
 }
 
@@ -187,7 +187,7 @@ fn a_page_has_no_more_records_than_it_may_and_chosen_columns_change_nothing() {
         limit: 1,
         ..query(Order::OldestFirst, 0, 10)
     };
-    let page = block_on(store.logs(first.clone())).unwrap();
+    let page = block_on(store.logs(first.clone())).unwrap().answer;
     assert_eq!(shown(&page.around.unwrap()).len(), 11);
     assert_eq!(page.rows.num_rows(), 1, "pages are of matches");
     let second = LogQuery {

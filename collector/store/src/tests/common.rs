@@ -13,7 +13,7 @@ use edgelogger_common::disk::{Disk, FaultDisk};
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1;
 
-use crate::{EmbeddedStore, SqlLimits, SqlResult, Store, StoreOptions};
+use crate::{Answered, EmbeddedStore, SqlLimits, SqlResult, Store, StoreOptions};
 
 /// 2026-11-21T12:00:00Z.
 pub const NOW: i64 = 1_795_262_400 * 1_000_000_000;
@@ -107,7 +107,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-pub fn sql(store: &EmbeddedStore, text: &str) -> SqlResult {
+pub fn sql(store: &EmbeddedStore, text: &str) -> Answered<SqlResult> {
     let limits = SqlLimits {
         rows_max: 1_000_000,
         ..SqlLimits::default()

@@ -501,7 +501,7 @@ fn samples_go_too_and_the_newest_are_those_that_are_left() {
     store.apply(0, &blocks_entry("m1", &[samples(1, 0, 10)])).unwrap();
     store.apply(1, &blocks_entry("m2", &[samples(2, 0, 10)])).unwrap();
     let newest = |store: &EmbeddedStore| {
-        let page = store.latest(&SeriesFilter::default(), 0, 10).unwrap();
+        let page = store.latest(&SeriesFilter::default(), 0, 10).unwrap().answer;
         let told = page.samples.into_iter();
         told.map(|sample| (sample.series.machine, (sample.time_ns - FIRST) / SECOND))
             .collect::<Vec<_>>()

@@ -10,6 +10,9 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 
 use super::common::{NOW, SECOND, block_on, blocks_entry, lines, options, sql_texts, stream_id};
+use crate::manifest;
+use crate::order::ORDER;
+use crate::parquet_file::FileWriter;
 use crate::parquet_read::FileReader;
 use crate::{EmbeddedStore, Store, StoreOptions, StoreStatus};
 
@@ -282,6 +285,79 @@ fn samples_of_a_metric_lie_together_in_a_merged_file() {
         .collect();
     assert_eq!(keys.len() as u64, FILES * 2);
     assert!(keys.is_sorted(), "by name, then time: {keys:?}");
+}
+
+/// Files that were written before metrics were ordered by name are ordered by time.
+#[test]
+fn files_of_the_earlier_order_are_put_in_that_of_now_and_then_merged() {
+    let disk = FaultDisk::new(1);
+    let store = open(&disk, NOW);
+    for sequence in 0..FILES {
+        let mut builder = MetricBlockBuilder::new(stream_id(1), sequence * 20);
+        for row in 0..20 {
+            builder.push(MetricRow {
+                observed_time: NOW - i64::try_from(sequence * 20 + row).unwrap(),
+                name: ["b", "a"][usize::try_from(row % 2).unwrap()].to_owned(),
+                value: Some(1.0),
+                source_len: 1,
+                ..MetricRow::default()
+            });
+        }
+        let entry = blocks_entry("m1", &[builder.finish().unwrap()]);
+        store.apply(sequence, &entry).unwrap();
+        store.flush().unwrap();
+    }
+    let by_position = "SELECT name, time, position, value FROM metrics ORDER BY position";
+    let expected = sql_texts(&store, by_position);
+    drop(store);
+    let before = order_by_time(&disk);
+    let store = open(&disk, NOW + 2 * DAY);
+    assert_eq!(store.merge_idle(&|| false).unwrap(), None);
+    assert_eq!(
+        names(&disk),
+        before,
+        "told to stop, it leaves everything as it was"
+    );
+    while store.merge_idle(&|| true).unwrap().is_some() {}
+    assert_eq!(sql_texts(&store, by_position), expected);
+    let snapshot = store.snapshot();
+    let files: Vec<_> = snapshot.files(crate::Table::Metrics).cloned().collect();
+    assert_eq!((files.len(), files[0].entry.order), (1, ORDER));
+    let keys: Vec<String> = FileReader::open(&disk, files[0].path(), None)
+        .unwrap()
+        .map(|batch| batch.unwrap().project(&[8, 0]).unwrap())
+        .flat_map(|batch| super::common::texts(&[batch]))
+        .collect();
+    assert!(keys.is_sorted(), "by name, then time: {keys:?}");
+    drop((snapshot, files, store));
+    let closed = crate::StoreFiles::open(Arc::new(disk.clone()), "/store".as_ref()).unwrap();
+    let listed = closed.list();
+    assert_eq!(closed.verify(&listed[0].name), [""; 0]);
+}
+
+/// Writes each file of metrics of a closed store as an earlier version did. Gives all names.
+fn order_by_time(disk: &FaultDisk) -> Vec<String> {
+    let dir = std::path::Path::new("/store");
+    let (mut manifest, streams) = manifest::look(disk, dir).unwrap();
+    let options = options(Arc::new(disk.clone()));
+    for entry in &mut manifest.files {
+        let path = dir.join("files").join(&entry.name);
+        let batches: Vec<_> = FileReader::open(disk, &path, None)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let rows = arrow::compute::concat_batches(&entry.table.schema(), &batches).unwrap();
+        let by_time = arrow::compute::sort_to_indices(&rows["time"], None, None).unwrap();
+        disk.remove_file(&path).unwrap();
+        let mut file = FileWriter::create(&options, &path, entry.table, 1).unwrap();
+        file.write(&arrow::compute::take_record_batch(&rows, &by_time).unwrap())
+            .unwrap();
+        let written = file.finish().unwrap();
+        (entry.bytes, entry.crc32c, entry.order) = (written.bytes, Some(written.crc32c), 0);
+    }
+    manifest.streams = streams.to_records();
+    manifest::write(disk, dir, &manifest).unwrap();
+    names(disk)
 }
 
 proptest! {

@@ -82,7 +82,7 @@ fn question(name: &str) -> RangeQuery {
 }
 
 fn ask(store: &EmbeddedStore, query: RangeQuery) -> RangeResult {
-    block_on(store.range(query)).unwrap()
+    block_on(store.range(query)).unwrap().answer
 }
 
 fn refused(store: &EmbeddedStore, query: RangeQuery) -> String {
@@ -350,7 +350,7 @@ fn values(store: &EmbeddedStore) -> Vec<(String, Option<f64>)> {
             sample.value,
         )
     };
-    page.samples.into_iter().map(value).collect()
+    page.answer.samples.into_iter().map(value).collect()
 }
 
 #[test]
@@ -403,9 +403,10 @@ fn the_newest_sample_of_each_series_is_known_through_a_restart() {
         .latest(&SeriesFilter::default(), NOW - 2 * SECOND, 100)
         .unwrap();
     assert_eq!(since.count, 1);
-    let (names, complete) = store.metric_names(&SeriesFilter::default(), i64::MIN).unwrap();
+    let found = store.metric_names(&SeriesFilter::default(), i64::MIN).unwrap();
+    let (names, complete) = &*found;
     assert_eq!(
-        (names.len(), names[0].series, names[0].machines, complete),
+        (names.len(), names[0].series, names[0].machines, *complete),
         (1, 2, 2, true)
     );
 }

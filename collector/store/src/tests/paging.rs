@@ -32,7 +32,7 @@ fn apply(store: &EmbeddedStore, machine: &str, block: Block) {
 
 /// (time, stream, position) of each row.
 fn page(store: &EmbeddedStore, query: LogQuery) -> (Vec<String>, Option<String>) {
-    let page = block_on(store.logs(query)).unwrap();
+    let page = block_on(store.logs(query)).unwrap().answer;
     let keys = page.rows.project(&[0, 6, 7]).unwrap();
     (texts(&[keys]), page.next_cursor)
 }

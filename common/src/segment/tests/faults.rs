@@ -268,6 +268,39 @@ fn a_full_disk_does_not_keep_a_log_from_opening() {
 }
 
 #[test]
+fn a_log_that_a_full_disk_left_without_a_segment_to_write_rolls_when_there_is_room() {
+    let disk = filled(3, options());
+    let (mut log, _) = open(&disk, options());
+    disk.install(Fault::from(Operation::Create, 1, Effect::Error(Errno::NOSPC)));
+    log.roll().unwrap_err();
+    log.reopen().unwrap();
+    assert!(log.roll().unwrap_err().is_disk_full(), "it is not taken for done");
+    disk.clear_faults();
+    log.reopen().unwrap();
+    log.roll().unwrap();
+    log.drop_before(log.next_sequence()).unwrap();
+    assert_eq!(log.bytes(), SEGMENT_HEADER_BYTES as u64);
+}
+
+#[test]
+fn after_a_sync_that_failed_a_log_is_as_long_as_its_files_are() {
+    for seed in 0..50 {
+        let disk = FaultDisk::new(seed);
+        let (mut log, _) = open(&disk, options());
+        append(&mut log, 1);
+        disk.install(Fault::once(Operation::Sync, 1, Effect::Error(Errno::IO)));
+        log.sync().unwrap_err();
+        log.reopen().unwrap();
+        let files = segment_files(&disk);
+        let on_disk: u64 = files.iter().map(|path| disk.file_len(path).unwrap()).sum();
+        assert_eq!(log.bytes(), on_disk, "seed {seed}");
+        append(&mut log, 2);
+        let durable = log.sync().unwrap();
+        assert_eq!(read_from(&log, 1), frames(1..durable), "seed {seed}");
+    }
+}
+
+#[test]
 fn readers_outlive_a_failure_and_its_repair() {
     let disk = FaultDisk::new(1);
     let (mut log, _) = open(
