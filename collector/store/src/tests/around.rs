@@ -33,6 +33,9 @@ fn block(stream: u8, records: &[(u64, u32, bool)]) -> Block {
 type Shown = Vec<(u8, i64, bool, u32)>;
 
 fn shown(rows: &RecordBatch) -> Shown {
+    if rows.num_rows() == 0 {
+        return Shown::new();
+    }
     let streams = rows["stream_id"].as_any_dictionary();
     let names = streams.values().as_string::<i32>();
     let keys = streams.normalized_keys();
