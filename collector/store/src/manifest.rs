@@ -192,10 +192,10 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Found, StoreError> {
     }
 }
 
-/// The newest manifest of a store, without any change on disk.
+/// The newest manifest of a store, without any change on disk; empty where nothing was flushed yet.
 ///
 /// # Errors
-/// There is none, or it can't be read.
+/// It can't be read.
 pub fn look(disk: &dyn Disk, dir: &Path) -> Result<(Manifest, Streams), StoreError> {
     let path = manifest_path(dir);
     // A crash may have come between the two renames, and nothing was written since.
@@ -203,7 +203,7 @@ pub fn look(disk: &dyn Disk, dir: &Path) -> Result<(Manifest, Streams), StoreErr
         None => read_one(disk, &dir.join(PREVIOUS_NAME))?,
         newest => newest,
     };
-    found.ok_or_else(|| unusable(&path, "there is none".to_owned()))
+    Ok(found.unwrap_or_default())
 }
 
 fn found(previous: Option<(Manifest, Streams)>, fallen_back: Option<String>) -> Found {

@@ -78,7 +78,10 @@ impl EmbeddedStore {
         streams.folded(Arc::new(index));
         let cursor = starting_cursor(&options, &manifest, &mut problems);
         let log_gaps = Arc::new(manifest.log_gaps);
+        let known_aside = manifest.aside.clone();
         let (live, aside) = find_files(&options, &files_dir, manifest.files, manifest.aside);
+        // What is found out about files goes into the next manifest, which is then due.
+        let changed_since = (aside != known_aside).then(|| options.clock.monotonic());
         let mut journal = Journal::open(disk, &options.dir, &mut problems.opening)?;
         let mut deletions = journal.take_progress(manifest.deletions);
         let names: Vec<&str> = live.iter().map(|file| file.entry.name.as_str()).collect();
@@ -115,7 +118,7 @@ impl EmbeddedStore {
                 log_gaps: Arc::clone(&log_gaps),
                 tools,
                 folded_at: None,
-                changed_since: None,
+                changed_since,
                 duplicates: 0,
             }),
             published,
