@@ -29,11 +29,7 @@ impl CommitLog {
     /// # Errors
     /// When it can't be opened.
     pub fn open(data_dir: &Path) -> Outcome<Self> {
-        let (log, _) = SegmentLog::open(
-            Arc::new(OsDisk::default()),
-            &data_dir.join("log"),
-            SegmentOptions::default(),
-        )?;
+        let (log, _) = SegmentLog::open(Arc::new(OsDisk), &data_dir.join("log"), SegmentOptions::default())?;
         Ok(Self {
             log,
             unsynced: 0,

@@ -75,10 +75,11 @@ pub async fn find(
     let machines = distinct(page, column::MACHINE_ID);
     let mut streams = streams_of(page, sought)?;
     seek(search, &machines, &mut streams, sought).await?;
-    if streams
-        .values_mut()
-        .fold(false, |any, stream| stream.widen(sought) || any)
-    {
+    let mut is_wider = false;
+    for stream in streams.values_mut() {
+        is_wider |= stream.widen(sought);
+    }
+    if is_wider {
         seek(search, &machines, &mut streams, sought).await?;
     }
     let runs: Vec<Run> = runs(&streams, around);

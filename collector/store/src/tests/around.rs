@@ -71,9 +71,12 @@ fn ask(store: &EmbeddedStore, query: LogQuery) -> Shown {
     shown(&page.around.unwrap())
 }
 
+/// Number of its first match, stream, records.
+type Run<'a> = (u64, u8, Vec<&'a (u64, u32, bool)>);
+
 /// The same from a list: runs of each stream, ordered by their first matches.
 fn expected(streams: &[(u8, Records)], order: Order, before: usize, after: usize) -> Shown {
-    let mut runs: Vec<(u64, u8, Vec<&(u64, u32, bool)>)> = Vec::new();
+    let mut runs: Vec<Run<'_>> = Vec::new();
     for (stream, records) in streams {
         let near = |index: usize| {
             let last = (index + before).min(records.len() - 1);
