@@ -11,6 +11,8 @@ pub const JSON_TYPE: &str = "application/json";
 pub const LINES_TYPE: &str = "application/x-ndjson";
 /// RFC 4180, with a line of names.
 pub const CSV_TYPE: &str = "text/csv";
+/// Server-sent events.
+pub const EVENTS_TYPE: &str = "text/event-stream";
 
 /// A form of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

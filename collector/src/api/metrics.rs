@@ -9,7 +9,7 @@ use edgelogger_common::duration::HumanDuration;
 use edgelogger_store::query::{
     Aggregate, GroupKey, POINTS_MAX, RangeQuery, RangeResult, RangeSeries, SERIES_MAX, SampleField,
 };
-use edgelogger_store::{LatestSample, SeriesFilter};
+use edgelogger_store::{LatestSample, QueryError, SeriesFilter};
 use serde::Serialize;
 
 use super::ApiContext;
@@ -211,6 +211,7 @@ pub fn range_operation() -> Operation {
             "One point for each step, null where there was no sample. Without `from` the last hour.",
         )
         .parameters(RANGE_PARAMETERS)
+        .required(&["name"])
         .answers([Answer::json::<FromStore<RangeAnswer>>("The lines.")])
         .reads_store()
         .problems(QUERY_PROBLEMS)
@@ -269,7 +270,11 @@ async fn range(
         ..check(&asked, context.time.now_ns())?
     };
     let name = query.name.clone();
-    let result = context.store.range(query).await?;
+    let result = context.store.range(query).await.map_err(|error| match error {
+        // Each parameter is as it may be; together they are not.
+        QueryError::Invalid(what) => Problem::unprocessable(what),
+        other => other.into(),
+    })?;
     let aggregate = asked.word(&AGGREGATE).unwrap_or_default();
     Ok(FromStore(result.map(|result| answer(name, aggregate, result))))
 }
@@ -302,7 +307,7 @@ fn check(asked: &Asked, now_ns: i64) -> Result<RangeQuery, Problem> {
         Problem::bad_request("`name` is needed: which metric? /api/v1/metrics says which there are")
     })?;
     if name.contains(['*', '?']) {
-        return Err(Problem::bad_request(
+        return Err(Problem::unprocessable(
             "`name` is one metric here, and no pattern; /api/v1/metrics?name=… finds those that match",
         ));
     }
@@ -337,7 +342,7 @@ fn check(asked: &Asked, now_ns: i64) -> Result<RangeQuery, Problem> {
 
 fn step(text: &str) -> Result<i64, Problem> {
     let wrong = || {
-        Problem::bad_request(format!(
+        Problem::unprocessable(format!(
             "`step` is {text:?}; write `30s`, `5m` or `1h`, at least `1ms`, and not more than {POINTS_MAX} steps in the range"
         ))
     };
@@ -361,13 +366,13 @@ fn aggregate(asked: &Asked) -> Result<Aggregate, Problem> {
             let share = asked.text(&Q).and_then(|text| text.parse::<f64>().ok());
             let share = share.filter(|share| (0.0..=1.0).contains(share));
             return share.map(Aggregate::Quantile).ok_or_else(|| {
-                Problem::bad_request("`aggregate=quantile` needs `q`, a number from 0 to 1: `q=0.95`")
+                Problem::unprocessable("`aggregate=quantile` needs `q`, a number from 0 to 1: `q=0.95`")
             });
         }
         _ => Aggregate::Avg,
     };
     match asked.text(&Q) {
-        Some(_) => Err(Problem::bad_request("`q` goes with `aggregate=quantile` only")),
+        Some(_) => Err(Problem::unprocessable("`q` goes with `aggregate=quantile` only")),
         None => Ok(aggregate),
     }
 }
@@ -380,13 +385,13 @@ fn group_by(text: &str) -> Result<Vec<GroupKey>, Problem> {
         ("machine", _) => Ok(GroupKey::Machine),
         ("source", _) => Ok(GroupKey::Source),
         (_, Some(label)) if !label.is_empty() => Ok(GroupKey::Label(label.to_owned())),
-        _ => Err(Problem::bad_request(
+        _ => Err(Problem::unprocessable(
             "`group_by` is `none`, or of `machine`, `source` and `label.KEY`, with commas between",
         )),
     };
     let keys = text.split(',').map(key).collect::<Result<Vec<_>, _>>()?;
     if keys.len() > edgelogger_store::LABEL_FILTERS_MAX {
-        return Err(Problem::bad_request("`group_by` names too many"));
+        return Err(Problem::unprocessable("`group_by` names too many"));
     }
     Ok(keys)
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::ApiContext;
 use super::described::{Components, Described};
-use super::format::{CSV_TYPE, JSON_TYPE, LINES_TYPE};
+use super::format::{CSV_TYPE, EVENTS_TYPE, JSON_TYPE, LINES_TYPE};
 use super::incomplete::{INCOMPLETE, described_header};
 use super::parameters::{Asked, Parameter};
 use super::problem::{PROBLEM_TYPE, ProblemDocument};
@@ -71,6 +71,20 @@ impl Answer {
     #[must_use]
     pub fn text(content: &'static str, about: &'static str) -> Self {
         Self::of(content, about, |_| json!({ "type": "string" }))
+    }
+
+    /// Server-sent events; the schema is that of one.
+    #[must_use]
+    pub fn events(about: &'static str) -> Self {
+        Self::of(EVENTS_TYPE, about, |_| {
+            let text = json!({ "type": "string" });
+            let fields = ["event", "data", "id", "retry"];
+            let properties: Map<_, _> = fields
+                .iter()
+                .map(|field| ((*field).to_owned(), text.clone()))
+                .collect();
+            json!({ "type": "object", "properties": properties })
+        })
     }
 
     fn of(content: &'static str, about: &'static str, schema: Schema) -> Self {

@@ -114,20 +114,20 @@ async fn what_is_no_question_about_metrics_is_answered_with_what_to_do() {
     let (fixture, _machines) = measured().await;
     for (path, status, word) in [
         ("/api/v1/metrics/range", 400, "`name` is needed"),
-        ("/api/v1/metrics/range?name=hw.*", 400, "pattern"),
+        ("/api/v1/metrics/range?name=hw.*", 422, "pattern"),
         (
             "/api/v1/metrics/range?name=hw.temperature&step=1ms",
-            400,
+            422,
             "longer step",
         ),
         (
             "/api/v1/metrics/range?name=hw.temperature&limit=1",
-            400,
+            422,
             "more than 1 series",
         ),
         (
             "/api/v1/metrics/range?name=hw.temperature&aggregate=rate",
-            400,
+            422,
             "gauge",
         ),
         (

@@ -23,11 +23,11 @@ use arrow::datatypes::TimestampNanosecondType;
 use super::filter::{ATTR, FIELDS, I, LABEL, MACHINE, Q, RE, SEVERITY, SOURCE, column_of, filter};
 use super::tails::{Address, Begun, Came, Event, Place, Subscription, events};
 use crate::api::ApiContext;
+use crate::api::format::EVENTS_TYPE;
 use crate::api::operation::{Answer, Operation};
 use crate::api::parameters::{Asked, Kind, Parameter};
 use crate::api::problem::Problem;
 
-const EVENTS_TYPE: &str = "text/event-stream";
 /// A comment after so long a silence, so that proxies keep the connection and a dead one is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Text sent at once.
@@ -96,7 +96,7 @@ pub fn operation() -> Operation {
         )
         .parameters(PARAMETERS)
         .in_header(HEADERS)
-        .answers([Answer::text(EVENTS_TYPE, "Events, without end.")])
+        .answers([Answer::events("Events, without end.")])
         .problems(&[408, 422, 500, 503])
 }
 
@@ -174,7 +174,9 @@ async fn tail(
 }
 
 fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Place>, Problem> {
-    let text = match (asked.text(&LAST_EVENT_ID), headers.get("last-event-id")) {
+    // An empty one says nothing.
+    let header = headers.get("last-event-id").filter(|value| !value.is_empty());
+    let text = match (asked.text(&LAST_EVENT_ID), header) {
         (Some(text), _) => text.to_owned(),
         (None, Some(value)) => {
             let text = value.to_str().unwrap_or("not ASCII").to_owned();
