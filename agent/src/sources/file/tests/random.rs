@@ -313,3 +313,48 @@ fn what_was_truncated_and_renamed_unseen_is_found_after_a_restart() {
     ];
     exactly_once(&steps, 100);
 }
+
+/// Found by `all_generations_may_be_included`: a generation that is compressed between two restarts is read from its log and
+/// from its `.gz`.
+#[test]
+#[ignore = "a known defect: 20 lines are stored twice"]
+fn a_generation_compressed_between_two_restarts_is_read_once() {
+    let steps = [
+        Step::Append(10),
+        Step::Append(33),
+        Step::Rotate,
+        Step::Append(5),
+        Step::Run,
+        Step::Rotate,
+        Step::Append(20),
+        Step::Rotate,
+        Step::Append(17),
+        Step::Append(32),
+        Step::Append(38),
+        Step::Rotate,
+        Step::Compress(1, true),
+        Step::Append(13),
+        Step::Restart,
+        Step::Close,
+        Step::Close,
+        Step::Append(3),
+        Step::Restart,
+        Step::Compress(2, true),
+        Step::Close,
+        Step::Rotate,
+        Step::Restart,
+        Step::Append(29),
+        Step::Rotate,
+        Step::Append(28),
+        Step::Run,
+        Step::Rotate,
+        Step::Rotate,
+        Step::Append(4),
+        Step::Rotate,
+    ];
+    exactly_once_in(
+        World::with(|config| config.include[0].push('*')),
+        &steps,
+        UNREAD_BYTES_MAX,
+    );
+}
