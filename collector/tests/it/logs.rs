@@ -552,3 +552,16 @@ async fn a_place_at_the_tail_is_free_again_when_its_reader_is_gone() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_tail_from_an_earlier_moment_of_an_empty_store_is_a_tail() {
+    let sending = Sending::start().await;
+    let answer = client()
+        .get(sending.url("/api/v1/logs/tail?seconds=0"))
+        .header("last-event-id", "@0")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.unwrap().contains(": live"));
+}

@@ -354,6 +354,10 @@ pub fn events(batch: &RecordBatch, fields: &Fields) -> Result<Vec<Event>, QueryE
 }
 
 fn addresses(batch: &RecordBatch) -> Option<Vec<Address>> {
+    if batch.num_rows() == 0 {
+        // Its dictionary may be empty, and the keys of such can't be asked for.
+        return Some(Vec::new());
+    }
     let streams = batch.column_by_name("stream_id")?.as_any_dictionary_opt()?;
     let names = streams.values().as_string_opt::<i32>()?;
     let positions = batch

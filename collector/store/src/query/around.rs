@@ -172,6 +172,10 @@ fn of<'a>(machines: &[String], streams: impl Iterator<Item = &'a String>) -> Vec
 }
 
 fn gather(batch: &RecordBatch, streams: &mut Streams, sought: Around) {
+    if batch.num_rows() == 0 {
+        // The keys of an empty dictionary can't be asked for.
+        return;
+    }
     let ids = batch.column(0).as_any_dictionary_opt();
     let positions = batch.column(1).as_primitive_opt::<Int64Type>();
     let times = batch.column(2).as_primitive_opt::<TimestampNanosecondType>();

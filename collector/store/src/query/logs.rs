@@ -259,6 +259,10 @@ impl Search<'_> {
 }
 
 fn text_at(rows: &RecordBatch, name: &str, row: usize) -> Option<String> {
+    if row >= rows.num_rows() {
+        // The keys of an empty dictionary can't be asked for.
+        return None;
+    }
     let column = rows.column_by_name(name)?.as_any_dictionary_opt()?;
     let key = *column.normalized_keys().get(row)?;
     Some(column.values().as_string::<i32>().value(key).to_owned())
