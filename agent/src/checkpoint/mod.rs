@@ -138,6 +138,19 @@ pub struct StreamState {
     pub above: Vec<(Range<u64>, Resume)>,
 }
 
+/// How far one stream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckedHead {
+    /// Whose.
+    pub stream_id: StreamId,
+    /// Its first position.
+    pub start: u64,
+    /// Every position from there below this is acknowledged.
+    pub upto: u64,
+    /// Number of acknowledged positions, those above `upto` too.
+    pub acked: u64,
+}
+
 /// What opening found, for the log and for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
@@ -258,6 +271,18 @@ impl Checkpoints {
     #[must_use]
     pub fn streams(&self) -> Vec<StreamState> {
         self.state.lock().streams().collect()
+    }
+
+    /// How far each stream that has not ended has come, in no particular order; a few bytes of each.
+    #[must_use]
+    pub fn heads(&self) -> Vec<AckedHead> {
+        self.state.lock().heads()
+    }
+
+    /// Number of streams that have not ended.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.state.lock().stream_count()
     }
 
     /// One stream.

@@ -16,7 +16,7 @@ use super::format::{CURSOR_BYTES_MAX, DESCRIPTOR_BYTES_MAX, EPOCH_FRAME_LEN, FRA
 use super::machine::MachineMark;
 use super::progress::Progress;
 use super::scan::Scan;
-use super::{EPOCH_BLOCK, Recovery, STREAMS_MAX, StreamState};
+use super::{AckedHead, EPOCH_BLOCK, Recovery, STREAMS_MAX, StreamState};
 use crate::flow::{Resume, SentBlock};
 
 const NO_MACHINE: [u8; 16] = [0; 16];
@@ -406,6 +406,23 @@ impl State {
 
     pub fn finished(&self) -> Vec<FinishedFile> {
         self.finished.iter().cloned().collect()
+    }
+
+    pub fn heads(&self) -> Vec<AckedHead> {
+        let head = |(id, stream): (&StreamId, &Stream)| {
+            let ranges = stream.progress.ranges(stream.descriptor.start);
+            AckedHead {
+                stream_id: *id,
+                start: stream.descriptor.start,
+                upto: stream.progress.upto,
+                acked: ranges.map(|range| range.end - range.start).sum(),
+            }
+        };
+        self.streams.iter().map(head).collect()
+    }
+
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 
     pub fn acked_upto(&self, id: &StreamId) -> Option<u64> {

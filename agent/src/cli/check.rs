@@ -138,7 +138,7 @@ fn spool_of_files(config: &AgentConfig) -> String {
 
 fn show_files(findings: &mut Findings, file: &FileSourceConfig, source: &FileSource) {
     let status = source.status();
-    let (files, skipped) = (status.files(), status.skipped());
+    let (files, skipped) = (status.files(), status.skipped(usize::MAX));
     let bytes = files.iter().map(|file| file.size).sum();
     findings.line(&format!(
         "files       {}: {} would be read ({}), {} would be skipped",

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
+use edgelogger_common::stream::StreamId;
 
 /// Notes of a stream. Beyond, two that are close in time become one, with the earlier of both: the age is then too high
 /// rather than too low.
@@ -21,16 +21,16 @@ struct Note {
 
 /// Of all streams of which something waits; the others cost nothing.
 #[derive(Debug, Default)]
-pub(super) struct Ages(HashMap<Bytes, VecDeque<Note>>);
+pub(super) struct Ages(HashMap<StreamId, VecDeque<Note>>);
 
 impl Ages {
     /// How long the oldest unacknowledged position has waited; `None` where nothing waits.
-    pub fn look(&mut self, stream: &Bytes, acked: u64, size: u64, now: Duration) -> Option<Duration> {
+    pub fn look(&mut self, stream: &StreamId, acked: u64, size: u64, now: Duration) -> Option<Duration> {
         if size <= acked {
             self.0.remove(stream);
             return None;
         }
-        let notes = self.0.entry(stream.clone()).or_default();
+        let notes = self.0.entry(*stream).or_default();
         while notes.front().is_some_and(|note| note.end <= acked) {
             notes.pop_front();
         }
@@ -44,7 +44,7 @@ impl Ages {
     }
 
     /// Forgets streams that are over.
-    pub fn retain(&mut self, is_open: impl Fn(&Bytes) -> bool) {
+    pub fn retain(&mut self, is_open: impl Fn(&StreamId) -> bool) {
         self.0.retain(|stream, _| is_open(stream));
     }
 }
@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    const STREAM: Bytes = Bytes::from_static(&[7; 16]);
+    const STREAM: StreamId = StreamId::from_bytes([7; 16]);
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

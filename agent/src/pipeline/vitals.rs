@@ -1,10 +1,9 @@
 //! What heartbeats and `status` tell of this process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use edgelogger_common::clock::Clock;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::{AgentMetrics, StreamHead};
@@ -13,7 +12,7 @@ use parking_lot::Mutex;
 use super::ages::Ages;
 use super::rates::Rates;
 use super::sources::SourceStatuses;
-use crate::checkpoint::{Checkpoints, StreamState};
+use crate::checkpoint::{AckedHead, Checkpoints};
 use crate::ring::Ring;
 use crate::spool::{Spool, SpoolStatusView};
 use crate::tally::Accounts;
@@ -47,7 +46,7 @@ pub struct StreamLag {
 
 /// A stream, and what its source knows of it.
 struct Looked {
-    state: StreamState,
+    head: AckedHead,
     read: u64,
     size: u64,
     age: Option<Duration>,
@@ -132,19 +131,20 @@ impl AgentVitals {
     #[must_use]
     pub fn lags(&self) -> HashMap<StreamId, StreamLag> {
         let lag = |looked: Looked| {
-            let id = StreamId::try_from(&looked.state.descriptor.stream_id[..]).ok()?;
-            let all = looked.size.saturating_sub(looked.state.descriptor.start);
-            let not_acked = all.saturating_sub(looked.state.acked.position_count());
-            let oldest_age = looked.age;
-            Some((
-                id,
-                StreamLag {
-                    not_acked,
-                    oldest_age,
-                },
-            ))
+            let all = looked.size.saturating_sub(looked.head.start);
+            let lag = StreamLag {
+                not_acked: all.saturating_sub(looked.head.acked),
+                oldest_age: looked.age,
+            };
+            (looked.head.stream_id, lag)
         };
-        self.look().into_iter().filter_map(lag).collect()
+        self.look().into_iter().map(lag).collect()
+    }
+
+    /// Notes how far everything has come.
+    pub fn note(&self) {
+        self.rates.lock().note(self.clock.monotonic(), self.counters());
+        self.look();
     }
 
     /// Records read a second: of each file source, of the journal, of the measurements, in this order as far as they
@@ -174,31 +174,27 @@ impl AgentVitals {
 
     /// Every position below is acknowledged.
     #[must_use]
-    pub fn acked_upto(&self, stream: &edgelogger_common::stream::StreamId) -> Option<u64> {
+    pub fn acked_upto(&self, stream: &StreamId) -> Option<u64> {
         self.checkpoints.acked_upto(stream)
     }
 
     /// What sources know of their streams: read, and the end as last seen.
-    fn progress(&self) -> HashMap<Bytes, (u64, u64)> {
+    fn progress(&self) -> HashMap<StreamId, (u64, u64)> {
         let mut progress = HashMap::new();
         // Of earlier processes; those of this one are told below.
         for (stream, end) in self.spool.iter().flat_map(Spool::ends) {
-            progress.insert(stream.to_proto(), (end, end));
+            progress.insert(stream, (end, end));
         }
-        for file in self
-            .statuses
-            .files
-            .iter()
-            .flat_map(crate::sources::file::FileSourceStatus::files)
-        {
-            if let Some(stream) = file.stream_id {
-                progress.insert(stream.to_proto(), (file.read, file.size.max(file.read)));
-            }
+        for source in &self.statuses.files {
+            source.each_file(|file| {
+                if let Some(stream) = file.stream_id {
+                    progress.insert(stream, (file.read, file.size.max(file.read)));
+                }
+            });
         }
         let mut counted = |stream: Option<String>, read: u64| {
-            let id = stream.and_then(|stream| stream.parse::<edgelogger_common::stream::StreamId>().ok());
-            if let Some(id) = id {
-                progress.insert(id.to_proto(), (read, read));
+            if let Some(id) = stream.and_then(|stream| stream.parse().ok()) {
+                progress.insert(id, (read, read));
             }
         };
         if let Some(journald) = self
@@ -224,26 +220,22 @@ impl AgentVitals {
 impl AgentVitals {
     /// Every open stream now; notes how far each has come.
     fn look(&self) -> Vec<Looked> {
-        let (progress, streams) = (self.progress(), self.checkpoints.streams());
+        let (progress, heads) = (self.progress(), self.checkpoints.heads());
         let (mut ages, now) = (self.ages.lock(), self.clock.monotonic());
-        let open: HashSet<Bytes> = streams
-            .iter()
-            .map(|state| state.descriptor.stream_id.clone())
-            .collect();
-        ages.retain(|stream| open.contains(stream));
-        let look = |state: StreamState| {
-            let (id, acked) = (&state.descriptor.stream_id, state.acked_upto);
+        ages.retain(|stream| self.checkpoints.acked_upto(stream).is_some());
+        let look = |head: AckedHead| {
+            let (id, acked) = (&head.stream_id, head.upto);
             let (read, size) = progress.get(id).copied().unwrap_or((acked, acked));
             let age = ages.look(id, acked, size.max(read), now);
             let (read, size) = (read.max(acked), size.max(acked));
             Looked {
-                state,
+                head,
                 read,
                 size,
                 age,
             }
         };
-        streams.into_iter().map(look).collect()
+        heads.into_iter().map(look).collect()
     }
 }
 
@@ -251,8 +243,8 @@ impl Vitals for AgentVitals {
     fn heads(&self) -> Vec<StreamHead> {
         self.rates.lock().note(self.clock.monotonic(), self.counters());
         let head = |looked: Looked| StreamHead {
-            stream_id: looked.state.descriptor.stream_id,
-            acked: looked.state.acked_upto,
+            stream_id: looked.head.stream_id.to_proto(),
+            acked: looked.head.upto,
             read: looked.read,
             size: looked.size,
             oldest_unacked_age_ms: looked.age.map_or(0, age_ms),
@@ -274,7 +266,7 @@ impl Vitals for AgentVitals {
             records_in_flight: records.in_flight,
             ring_bytes: self.ring().0,
             uptime_ns: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            streams_open: self.checkpoints.streams().len() as u64,
+            streams_open: self.checkpoints.stream_count() as u64,
             ..AgentMetrics::default()
         }
     }

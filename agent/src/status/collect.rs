@@ -15,7 +15,7 @@ use crate::reload::ConfigurationNote;
 use crate::sources::file::{FileSourceStatus, FileState, FileStatus};
 use crate::sources::host_metrics::HostMetricsStatus;
 use crate::sources::journald::JournaldStatus;
-use crate::transport::{ConnectionState, TransportStatus, Vitals as _};
+use crate::transport::{ConnectionState, TransportStatus};
 
 /// Makes reports. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Reporter {
 
     /// Notes how far everything has come.
     pub fn look(&self) {
-        drop(self.vitals.heads());
+        self.vitals.note();
     }
 
     /// The state of now.
@@ -62,7 +62,7 @@ impl Reporter {
         let host_metrics = sources.host_metrics.as_ref().map(HostMetricsStatus::view);
         let spool = self.vitals.spool();
 
-        let mut problems = problems::all(&self.vitals, &transport, files.as_ref(), spool.as_ref());
+        let mut problems = problems::all(&self.vitals, &transport, spool.as_ref());
         problems.extend(self.configuration.problem());
 
         StatusReport {
@@ -94,23 +94,28 @@ impl Reporter {
     }
 
     fn files(&self, sources: &[FileSourceStatus], lags: &Lags) -> FilesReport {
-        let mut all: Vec<FileStatus> = sources.iter().flat_map(FileSourceStatus::files).collect();
-        let behind = |file: &FileStatus| file.size.saturating_sub(file.read) + file.backlog;
         let not_acked = |file: &FileStatus| sources::lag_of(file, lags).not_acked;
-        let behind_count = all.iter().filter(|file| not_acked(file) > 0).count();
-        let mut skipped: Vec<_> = sources.iter().flat_map(FileSourceStatus::skipped).collect();
-        let (followed, skipped_count) = (all.len(), skipped.len());
-        let behind_bytes = all.iter().map(behind).sum();
-        all.sort_by(|one, other| {
-            not_acked(other)
-                .cmp(&not_acked(one))
-                .then_with(|| one.name.cmp(&other.name))
-        });
+        let (mut followed, mut behind_bytes, mut behind_count) = (0, 0, 0);
+        for source in sources {
+            source.each_file(|file| {
+                followed += 1;
+                behind_bytes += file.size.saturating_sub(file.read) + file.backlog;
+                behind_count += usize::from(not_acked(file) > 0);
+            });
+        }
+        let order = |one: &FileStatus, other: &FileStatus| {
+            let by_lag = not_acked(other).cmp(&not_acked(one));
+            by_lag.then_with(|| (&one.name, &one.path).cmp(&(&other.name, &other.path)))
+        };
+        let first = |source: &FileSourceStatus| source.first_files(FILES_MAX, order);
+        let mut all: Vec<FileStatus> = sources.iter().flat_map(first).collect();
+        all.sort_by(order);
         all.truncate(FILES_MAX);
+        let mut skipped: Vec<_> = sources.iter().flat_map(|source| source.skipped(FILES_MAX)).collect();
         skipped.truncate(FILES_MAX);
         FilesReport {
             followed,
-            skipped_count,
+            skipped_count: sources.iter().map(FileSourceStatus::skipped_count).sum(),
             behind_bytes,
             behind_count,
             waits_for_credit: sources.iter().any(|source| source.totals().waits_for_credit),

@@ -2,7 +2,6 @@
 
 use edgelogger_common::error_code;
 
-use super::report::FilesReport;
 use crate::pipeline::AgentVitals;
 use crate::problem::Problem;
 use crate::sources::file::{FileSourceStatus, SkipReason};
@@ -25,7 +24,6 @@ const FILES_MAX: &str = "Raise files_max of the source, or include fewer files."
 pub(super) fn all(
     vitals: &AgentVitals,
     transport: &TransportStatus,
-    files: Option<&FilesReport>,
     spool: Option<&SpoolStatusView>,
 ) -> Vec<Problem> {
     let mut all: Vec<Problem> = unaccounted(&vitals.accounts().positions).into_iter().collect();
@@ -39,7 +37,7 @@ pub(super) fn all(
     let sources = vitals.sources();
     let not_begun = sources.files.iter().filter_map(|source| source.totals().trouble);
     all.extend(not_begun.map(|trouble| Problem::of_message(&trouble).or_fix(STATE_DISK)));
-    all.extend(of_files(files, &sources.files));
+    all.extend(of_files(&sources.files));
     let journald = sources.journald.as_ref().and_then(|status| status.view().trouble);
     all.extend(journald.map(|trouble| Problem::of_message(&trouble).about("journald").or_fix(JOURNAL)));
     let metrics = sources
@@ -100,18 +98,14 @@ fn left(names: &[String]) -> String {
     }
 }
 
-/// Files that can't be read: those that are followed, and those that never could be.
-fn of_files(files: Option<&FilesReport>, sources: &[FileSourceStatus]) -> Vec<Problem> {
-    let followed = files.into_iter().flat_map(|files| &files.files);
-    let mut all: Vec<Problem> = followed
-        .filter_map(|file| file.error.as_deref())
-        .map(Problem::of_message)
-        .collect();
-    let mut too_many = 0;
-    for (path, reason) in sources.iter().flat_map(FileSourceStatus::skipped) {
-        match reason {
+/// Files that can't be read, those that are followed and those that never could be, and more than may be followed.
+fn of_files(sources: &[FileSourceStatus]) -> Vec<Problem> {
+    let (mut all, mut too_many) = (Vec::new(), 0);
+    for source in sources {
+        source.each_file(|file| all.extend(file.error.as_deref().map(Problem::of_message)));
+        source.each_skipped(|path, reason| match reason {
             SkipReason::Unreadable(message) => {
-                let problem = Problem::of_message(&message).or_fix(error_code::FILE_UNREADABLE.help);
+                let problem = Problem::of_message(message).or_fix(error_code::FILE_UNREADABLE.help);
                 let named = problem.what.contains(&path.display().to_string());
                 all.push(if named {
                     problem
@@ -121,16 +115,23 @@ fn of_files(files: Option<&FilesReport>, sources: &[FileSourceStatus]) -> Vec<Pr
             }
             SkipReason::TooMany => too_many += 1,
             _ => {}
-        }
+        });
     }
+    all = first_told(all);
+    if too_many > 0 {
+        let what = format!("{too_many} files are not read, because more are included than files_max");
+        all.push(Problem::new(None, what, FILES_MAX));
+    }
+    all
+}
+
+/// The first of many alike, and the number of the others.
+fn first_told(mut all: Vec<Problem>) -> Vec<Problem> {
+    all.sort_by(|one, other| one.what.cmp(&other.what));
     let untold = all.len().saturating_sub(FILES_TOLD);
     all.truncate(FILES_TOLD);
     if let (Some(last), 1..) = (all.last_mut(), untold) {
         last.what.push_str(&format!(" (and {untold} more files)"));
-    }
-    if too_many > 0 {
-        let what = format!("{too_many} files are not read, because more are included than files_max");
-        all.push(Problem::new(None, what, FILES_MAX));
     }
     all
 }
@@ -178,18 +179,11 @@ mod tests {
 
     #[test]
     fn many_files_that_can_not_be_read_are_one_line_each_at_first_and_then_a_number() {
-        let file = |number: u32| super::super::FileReport {
-            error: Some(format!(
-                "E0601 /{number}: open failed: denied. {}",
-                error_code::FILE_UNREADABLE.help
-            )),
-            ..super::super::FileReport::default()
+        let problem = |number: u32| {
+            let help = error_code::FILE_UNREADABLE.help;
+            Problem::of_message(&format!("E0601 /{number}: open failed: denied. {help}"))
         };
-        let files = FilesReport {
-            files: (0..10).map(file).collect(),
-            ..FilesReport::default()
-        };
-        let found = of_files(Some(&files), &[]);
+        let found = first_told((0..10).map(problem).collect());
         assert_eq!(found.len(), FILES_TOLD);
         assert_eq!(found[0].what, "/0: open failed: denied");
         assert!(found[2].what.ends_with("(and 7 more files)"), "{found:?}");

@@ -53,8 +53,14 @@ pub(super) fn ns(span: Duration) -> u64 {
 }
 
 fn of_files(status: &FileSourceStatus, globs: &str, lags: &Lags, now: Duration) -> SourceReport {
-    let (files, totals) = (status.files(), status.totals());
-    let lags: Vec<StreamLag> = files.iter().map(|file| lag_of(file, lags)).collect();
+    let totals = status.totals();
+    let (mut files, mut not_acked, mut oldest_age) = (0, 0, None);
+    status.each_file(|file| {
+        let lag = lag_of(file, lags);
+        files += 1;
+        not_acked += lag.not_acked;
+        oldest_age = oldest_age.max(lag.oldest_age);
+    });
     let adoption = totals.adoption.map(|wait| match wait {
         AdoptionWait::Answer(until) => AdoptionReport::Asking {
             wait_max_ns: ns(until.saturating_sub(now)),
@@ -70,9 +76,9 @@ fn of_files(status: &FileSourceStatus, globs: &str, lags: &Lags, now: Duration) 
         name: globs.to_owned(),
         unit: "bytes".to_owned(),
         state: state.to_owned(),
-        files: Some(files.len()),
-        not_acked: lags.iter().map(|lag| lag.not_acked).sum(),
-        oldest_age_ns: lags.iter().filter_map(|lag| lag.oldest_age).max().map(ns),
+        files: Some(files),
+        not_acked,
+        oldest_age_ns: oldest_age.map(ns),
         records_per_second: None,
         adoption,
     }

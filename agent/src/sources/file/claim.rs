@@ -212,6 +212,10 @@ impl FileSource {
         }
         let kept = left.as_ref().map(|left| left.added_to(state.clone()));
         let state = kept.as_ref().unwrap_or(state);
+        if let Some(identity) = &state.descriptor.file {
+            let Position { offset, check } = position(state);
+            self.archives.ended(stream_id, &Known::of(identity, offset, check));
+        }
         self.outbox.open(state.descriptor.clone());
         let read = state.acked.end().unwrap_or(0).max(state.acked_upto);
         let exact_size = left.as_ref().and_then(|left| left.exact_size());

@@ -215,7 +215,8 @@ impl Tailer {
 /// All followed files.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    by_id: HashMap<FileId, Tailer>,
+    /// Boxed: a table of them would be half empty, and twice in memory while it grows.
+    by_id: HashMap<FileId, Box<Tailer>>,
     by_path: HashMap<PathBuf, FileId>,
     by_key: HashMap<FileKey, FileId>,
     /// Files that are at another path than that of their name, or at none, by that.
@@ -233,11 +234,11 @@ impl Files {
     }
 
     pub fn get(&self, id: FileId) -> Option<&Tailer> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(Box::as_ref)
     }
 
     pub fn get_mut(&mut self, id: FileId) -> Option<&mut Tailer> {
-        self.by_id.get_mut(&id)
+        self.by_id.get_mut(&id).map(Box::as_mut)
     }
 
     pub fn at_path(&self, path: &Path) -> Option<FileId> {
@@ -277,7 +278,7 @@ impl Files {
 
     fn note_name(&mut self, id: FileId) {
         let is_away = |file: &&Tailer| self.by_path.get(&file.name) != Some(&id);
-        if let Some(file) = self.by_id.get(&id).filter(is_away) {
+        if let Some(file) = self.get(id).filter(is_away) {
             let renamed = self.renamed.entry(file.name.clone()).or_default();
             if !renamed.contains(&id) {
                 renamed.push(id);
@@ -299,7 +300,7 @@ impl Files {
     pub fn placed(&self) -> impl Iterator<Item = (FileId, &Tailer)> {
         self.by_id
             .iter()
-            .map(|(id, file)| (*id, file))
+            .map(|(id, file)| (*id, file.as_ref()))
             .filter(|(_, file)| file.place.is_some())
     }
 
@@ -313,7 +314,7 @@ impl Files {
         // A file at no path is known by its descriptor only.
         self.open
             .iter()
-            .filter_map(|id| Some((*id, self.by_id.get(id)?)))
+            .filter_map(|id| Some((*id, self.get(*id)?)))
             .filter(|(_, file)| file.is_gone())
     }
 
@@ -322,7 +323,7 @@ impl Files {
         self.next_id += 1;
         self.take_path(file.path.clone(), id);
         self.by_key.insert(file.key, id);
-        self.by_id.insert(id, file);
+        self.by_id.insert(id, Box::new(file));
         self.note_name(id);
         id
     }
@@ -335,7 +336,7 @@ impl Files {
         if self.by_key.get(&file.key) == Some(&id) {
             self.by_key.remove(&file.key);
         }
-        Some(file)
+        Some(*file)
     }
 
     /// Another path that leads to the file.

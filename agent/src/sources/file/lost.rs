@@ -18,7 +18,7 @@ use super::claim::{Position, backlog, position};
 use super::content::read_at;
 use super::displaced::{Listings, distinct};
 use super::files::{FileId, Tailer, Whereabouts};
-use super::identity::{FINGERPRINT_BYTES_MAX, Known, enough_to_tell, is_archive_name};
+use super::identity::{FINGERPRINT_BYTES_MAX, Known, enough_to_tell, is_archive_name, original_names};
 use super::reader::Place;
 use super::source::FileSource;
 use super::stat::{FileKind, FileStat, stat, stat_open};
@@ -145,15 +145,17 @@ impl FileSource {
     /// Compressed files beside a log that begin with what was read of it.
     pub(super) fn archives_beside(&self, lost: &Lost) -> Vec<(PathBuf, FileStat, Format)> {
         let mut found = Vec::new();
-        let Some(original) = lost.name.file_name() else {
+        let Some(name) = lost.name.file_name() else {
             return found;
         };
+        // A generation that was included itself is rotated on by the name of the log, not by its own.
+        let mut originals = original_names(name.as_bytes());
+        originals.push(name.as_bytes().to_vec());
         let mut listings = Listings::default();
         for dir in &lost.dirs {
             for (_, path) in listings.of(dir) {
-                let named = path
-                    .file_name()
-                    .is_some_and(|name| is_archive_name(original.as_bytes(), name.as_bytes()));
+                let is_named = |name: &[u8]| originals.iter().any(|original| is_archive_name(original, name));
+                let named = path.file_name().is_some_and(|name| is_named(name.as_bytes()));
                 if !named || self.globs.excludes(path) {
                     continue;
                 }

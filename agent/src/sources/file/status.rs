@@ -1,5 +1,6 @@
 //! What a file source says about itself: for `edgelogger-agent status`, metrics and heartbeats.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,13 +104,44 @@ impl FileSourceStatus {
         files
     }
 
-    /// Paths that are included and not read, and why.
+    /// Shows each followed file, in no order; keep it short, the source waits.
+    pub fn each_file(&self, look: impl FnMut(&FileStatus)) {
+        self.0.lock().files.values().for_each(look);
+    }
+
+    /// The followed files that come first by this order, at most so many.
     #[must_use]
-    pub fn skipped(&self) -> Vec<(PathBuf, SkipReason)> {
+    pub fn first_files(
+        &self,
+        count: usize,
+        order: impl Fn(&FileStatus, &FileStatus) -> Ordering,
+    ) -> Vec<FileStatus> {
+        let inner = self.0.lock();
+        let mut files: Vec<&FileStatus> = inner.files.values().collect();
+        files.sort_unstable_by(|one, other| order(one, other));
+        files.into_iter().take(count).cloned().collect()
+    }
+
+    /// Shows each path that is included and not read, in order, and why; keep it short, the source waits.
+    pub fn each_skipped(&self, mut look: impl FnMut(&Path, &SkipReason)) {
+        let inner = self.0.lock();
+        inner.skipped.iter().for_each(|(path, reason)| look(path, reason));
+    }
+
+    /// Number of paths that are included and not read.
+    #[must_use]
+    pub fn skipped_count(&self) -> usize {
+        self.0.lock().skipped.len()
+    }
+
+    /// The first of these paths, and why.
+    #[must_use]
+    pub fn skipped(&self, count: usize) -> Vec<(PathBuf, SkipReason)> {
         self.0
             .lock()
             .skipped
             .iter()
+            .take(count)
             .map(|(path, reason)| (path.clone(), reason.clone()))
             .collect()
     }

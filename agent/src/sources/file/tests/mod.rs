@@ -343,7 +343,7 @@ impl World {
     fn skip_reason(&self, name: &str) -> Option<SkipReason> {
         let path = self.path(name);
         self.status()
-            .skipped()
+            .skipped(usize::MAX)
             .into_iter()
             .find(|(skipped, _)| *skipped == path)
             .map(|(_, reason)| reason)
