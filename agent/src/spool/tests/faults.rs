@@ -285,3 +285,22 @@ fn a_full_disk_that_keeps_a_segment_from_being_begun_is_waited_for() {
     assert_eq!(world.collector.count(|what| what == What::Record) as u64, SAMPLES);
     world.expect_whole();
 }
+
+/// The receipts for what a failing disk lost wait for the line, and the end of their stream waits behind them.
+#[test]
+fn the_end_of_a_lost_stream_does_not_overtake_its_receipts() {
+    check_steps(&[
+        Step::Fail(1),
+        Step::Measure,
+        Step::Fail(5),
+        Step::Measure,
+        Step::Wait(2000),
+        Step::Line(true),
+        Step::Measure,
+        Step::Deliver(1),
+        Step::Stop,
+        Step::Measure,
+        Step::Deliver(1),
+        Step::Stop,
+    ]);
+}

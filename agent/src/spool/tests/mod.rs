@@ -88,6 +88,8 @@ struct Process {
     position: u64,
     /// In the batcher: what came when.
     collected: VecDeque<(Duration, SourceBlock)>,
+    /// In the batcher too, behind all blocks of their streams.
+    closes: Vec<StreamClose>,
     /// Handed to the transport.
     line: VecDeque<EncodedBatch>,
     ends: Vec<StreamClose>,
@@ -151,6 +153,7 @@ impl World {
             stream,
             position: 0,
             collected: VecDeque::new(),
+            closes: Vec::new(),
             line: VecDeque::new(),
             ends: Vec::new(),
             line_is_up: false,
@@ -264,7 +267,7 @@ impl Process {
         while let Some(event) = self.ring.try_pop() {
             match event {
                 SourceEvent::Block(block) => self.collected.push_back((now, block)),
-                SourceEvent::End(close) => self.ends.extend(self.spool.end(close)),
+                SourceEvent::End(close) => self.closes.push(close),
                 SourceEvent::Open(_) => {}
             }
         }
@@ -288,6 +291,10 @@ impl Process {
             }
         }
         self.work();
+        if self.line_is_up {
+            let closes = std::mem::take(&mut self.closes).into_iter();
+            self.ends.extend(closes.filter_map(|close| self.spool.end(close)));
+        }
         while self.line_is_up {
             self.ends.extend(self.spool.next_end());
             let Some(batch) = self.spool.next() else { break };
@@ -295,7 +302,9 @@ impl Process {
             self.line.push_back(batch);
             self.work();
         }
-        self.ends.extend(self.spool.next_end());
+        if self.line_is_up {
+            self.ends.extend(self.spool.next_end());
+        }
     }
 
     fn hold(&mut self, block: SourceBlock, since: Duration, policy: SpoolPolicy) -> Held {
@@ -331,12 +340,16 @@ impl Process {
             let held = self.hold(block, since, policy);
             self.spool.put(held);
         }
-        let _ = self.spool.end(StreamClose {
+        self.closes.push(StreamClose {
             stream_id: self.stream,
             size: self.position,
             exact: true,
             reason: StreamEndReason::ProcessRestarted,
         });
+        for close in self.closes.drain(..) {
+            // Kept for the next start.
+            let _ = self.spool.end(close);
+        }
         self.spool.0.state.lock().stop();
         self.work();
         // Where the disk fails, acks are forgotten and data is sent twice.
