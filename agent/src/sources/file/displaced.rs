@@ -110,7 +110,7 @@ impl FileSource {
                     }
                     self.displaced.push((id, path));
                 }
-                None => self.gone(id),
+                None => self.gone(id, &mut listings),
             }
         }
         if self.adopting_waits() {
@@ -122,7 +122,7 @@ impl FileSource {
     }
 
     /// A file at no path that is known.
-    fn gone(&mut self, id: FileId) {
+    fn gone(&mut self, id: FileId, listings: &mut Listings) {
         let now = self.clock.monotonic();
         self.left_its_path(id);
         self.files.forget_paths(id);
@@ -147,7 +147,9 @@ impl FileSource {
             self.endanger(id);
             return;
         }
-        if !whole && self.search_for_followed(id, StreamEndReason::Deleted, ReceiptReason::Rotated) {
+        let is_found = !whole && self.search_for_followed(id, StreamEndReason::Deleted, ReceiptReason::Rotated);
+        // It may have been copied and truncated before it went, and nobody saw that.
+        if is_found || self.copy_of_gone(id, listings) {
             self.hand_over(id);
             return self.drop_file(id);
         }
@@ -174,6 +176,25 @@ impl FileSource {
         self.endanger(id);
         self.end_stream(id, StreamEndReason::Deleted, whole, ReceiptReason::Rotated);
         self.drop_file(id);
+    }
+
+    /// The stream of a file that is gone goes on in a copy, if there is one that nobody reads yet.
+    fn copy_of_gone(&mut self, id: FileId, listings: &mut Listings) -> bool {
+        let Some(file) = self.files.get(id).filter(|file| file.packed.is_none()) else {
+            return false;
+        };
+        let (Some(known), Some(place), Some(original)) = (file.known(), &file.place, file.name.file_name()) else {
+            return false;
+        };
+        let (place, backlog) = (place.clone(), file.backlog.clone());
+        let dir = parent(file.others.first().unwrap_or(&file.path)).to_owned();
+        let is_rotated = |path: &Path| {
+            let name = path.file_name();
+            name.is_some_and(|name| is_rotated_name(original.as_bytes(), name.as_bytes()))
+        };
+        // A look that is sure lists the directory again; many files may go at once.
+        listings.of(&dir).iter().any(|(_, path)| is_rotated(path))
+            && self.go_on_in_copy(id, &known, &place, &backlog)
     }
 
     /// What lies beside a log may be a copy of a file whose stream is not known yet: one that is not opened, one that is

@@ -357,3 +357,20 @@ fn a_generation_compressed_between_two_restarts_is_read_once() {
         UNREAD_BYTES_MAX,
     );
 }
+
+#[test]
+fn a_copy_of_a_log_that_was_truncated_and_compressed_unseen_is_read_to_its_end() {
+    let steps = [
+        Step::Append(1),
+        Step::Run,
+        Step::Append(1),
+        Step::Close,
+        Step::CopyTruncate,
+        Step::Rotate,
+        Step::Rotate,
+        Step::Compress(2, false),
+        Step::Append(1),
+        Step::Compress(1, false),
+    ];
+    exactly_once(&steps, 100);
+}
