@@ -200,10 +200,13 @@ impl FileSource {
     /// What lies beside a log may be a copy of a file whose stream is not known yet: one that is not opened, one that is
     /// searched for, one that is read on its descriptor alone and has no stream so far.
     pub(super) fn adopting_waits(&self) -> bool {
+        self.waiting.is_undecided() || self.archives.is_searching() || self.is_gone_unread()
+    }
+
+    /// Is there a file that is read on its descriptor alone and has no stream so far?
+    pub(super) fn is_gone_unread(&self) -> bool {
         let has_no_stream = |file: &Tailer| file.place.is_none() && file.size > 0;
-        self.waiting.is_undecided()
-            || self.archives.is_searching()
-            || self.files.gone().any(|(_, file)| has_no_stream(file))
+        self.files.gone().any(|(_, file)| has_no_stream(file))
     }
 
     /// Takes in the rotated files beside a path that were logs at it after `leaving` was.

@@ -60,7 +60,8 @@ impl FileSource {
             if let Some(id) = self.archives.parked.pop_front() {
                 self.enqueue(id);
             }
-            if self.archives.inspection.is_none() {
+            // What is gone may be what was compressed, and is asked about once it has a stream.
+            if self.archives.inspection.is_none() && !self.is_gone_unread() {
                 self.begin_inspection();
             }
         }

@@ -374,3 +374,32 @@ fn a_copy_of_a_log_that_was_truncated_and_compressed_unseen_is_read_to_its_end()
     ];
     exactly_once(&steps, 100);
 }
+
+#[test]
+fn a_log_that_was_written_rotated_and_compressed_behind_a_truncation_is_read_once() {
+    let steps = [
+        Step::Append(39),
+        Step::Run,
+        Step::Close,
+        Step::Append(23),
+        Step::Run,
+        Step::CopyTruncate,
+        Step::Run,
+        Step::CopyTruncate,
+        Step::CopyTruncate,
+        Step::Run,
+        Step::Append(37),
+        Step::Append(39),
+        Step::Append(38),
+        Step::Rotate,
+        Step::Compress(1, false),
+        Step::Run,
+        Step::Run,
+        Step::Append(2),
+    ];
+    exactly_once_in(
+        World::with(|config| config.include[0].push('*')),
+        &steps,
+        UNREAD_BYTES_MAX,
+    );
+}
