@@ -111,7 +111,10 @@ impl Reporter {
         let mut all: Vec<FileStatus> = sources.iter().flat_map(first).collect();
         all.sort_by(order);
         all.truncate(FILES_MAX);
-        let mut skipped: Vec<_> = sources.iter().flat_map(|source| source.skipped(FILES_MAX)).collect();
+        let mut skipped: Vec<_> = sources
+            .iter()
+            .flat_map(|source| source.skipped(FILES_MAX))
+            .collect();
         skipped.truncate(FILES_MAX);
         FilesReport {
             followed,

@@ -214,7 +214,8 @@ impl FileSource {
         let state = kept.as_ref().unwrap_or(state);
         if let Some(identity) = &state.descriptor.file {
             let Position { offset, check } = position(state);
-            self.archives.ended(stream_id, &Known::of(identity, offset, check));
+            self.archives
+                .ended(stream_id, &Known::of(identity, offset, check));
         }
         self.outbox.open(state.descriptor.clone());
         let read = state.acked.end().unwrap_or(0).max(state.acked_upto);

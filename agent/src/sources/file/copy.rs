@@ -178,7 +178,7 @@ impl FileSource {
             .collect()
     }
 
-    /// A log that this file may be a copy of, and of which it is still to be decided what it is.
+    /// A log that this file may be a copy of, and of which it is still to be decided what it is, or where.
     pub(super) fn waits_for_original(&self, id: FileId) -> Option<FileId> {
         self.originals_of(id).into_iter().find(|original| {
             let is_claimed = self.waiting.by_file.contains_key(original);
@@ -186,7 +186,7 @@ impl FileSource {
                 // What is known of its size may be older than the copy.
                 let has_content = || stat(&file.path).is_ok_and(|found| found.size > 0 && file.is(&found));
                 let is_open = file.place.is_none() && file.error.is_none();
-                is_open && (is_claimed || file.path == file.name && has_content())
+                file.missed || is_open && (is_claimed || file.path == file.name && has_content())
             })
         })
     }

@@ -12,9 +12,10 @@ use edgelogger_common::disk::parent;
 use edgelogger_common::stream::StreamId;
 use edgelogger_proto::v1::StreamEndReason;
 
+use super::content::read_at;
 use super::copy::holds;
 use super::files::{FileId, Tailer, Whereabouts};
-use super::identity::{Known, is_archive_name, is_rotated_name};
+use super::identity::{Difference, FINGERPRINT_BYTES_MAX, Known, compare, is_archive_name, is_rotated_name};
 use super::source::FileSource;
 use super::stat::{FileKind, FileStat, stat, stat_open};
 
@@ -143,11 +144,16 @@ impl FileSource {
                 file.take_note(&stat);
             }
             self.status.update(id, file);
+            // What its stream is of must be known before anything is compared with it.
+            if let Some(Err(difference)) = self.compare_now(id) {
+                self.restart_stream(id, difference);
+            }
             self.enqueue(id);
             self.endanger(id);
             return;
         }
-        let is_found = !whole && self.search_for_followed(id, StreamEndReason::Deleted, ReceiptReason::Rotated);
+        let is_found =
+            !whole && self.search_for_followed(id, StreamEndReason::Deleted, ReceiptReason::Rotated);
         // It may have been copied and truncated before it went, and nobody saw that.
         if is_found || self.copy_of_gone(id, listings) {
             self.hand_over(id);
@@ -178,12 +184,23 @@ impl FileSource {
         self.drop_file(id);
     }
 
+    /// Does an open file still begin with what was read of it? `None` where that can't be said.
+    fn compare_now(&self, id: FileId) -> Option<Result<(), Difference>> {
+        let file = self.files.get(id).filter(|file| file.packed.is_none())?;
+        let (known, descriptor) = (file.known()?, file.file.as_ref()?);
+        let window = u64::from(known.check.len).min(known.offset);
+        let before = read_at(descriptor, known.offset - window, known.check.len as usize).ok()?;
+        let head = read_at(descriptor, 0, FINGERPRINT_BYTES_MAX).ok()?;
+        Some(compare(&known, &stat_open(descriptor).ok()?, &head, &before))
+    }
+
     /// The stream of a file that is gone goes on in a copy, if there is one that nobody reads yet.
     fn copy_of_gone(&mut self, id: FileId, listings: &mut Listings) -> bool {
         let Some(file) = self.files.get(id).filter(|file| file.packed.is_none()) else {
             return false;
         };
-        let (Some(known), Some(place), Some(original)) = (file.known(), &file.place, file.name.file_name()) else {
+        let (Some(known), Some(place), Some(original)) = (file.known(), &file.place, file.name.file_name())
+        else {
             return false;
         };
         let (place, backlog) = (place.clone(), file.backlog.clone());

@@ -358,6 +358,7 @@ impl Files {
             .filter(|before| *before != id)
         {
             self.evicted.push((before, path));
+            self.note_name(before);
         }
     }
 
@@ -378,6 +379,7 @@ impl Files {
         if let Some(file) = self.by_id.get_mut(&id) {
             file.others.retain(|other| other != path);
         }
+        self.note_name(id);
     }
 
     /// The file leaves all its paths.

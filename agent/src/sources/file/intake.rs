@@ -104,7 +104,10 @@ impl FileSource {
                 let original = self.waits_for_original(id);
                 if original.is_some() || self.adopting.holds(&file.name) {
                     held.push(id);
-                    original.into_iter().for_each(|original| self.enqueue(original));
+                    let is_there = |id: &FileId| self.files.get(*id).is_some_and(|file| !file.missed);
+                    if let Some(original) = original.filter(is_there) {
+                        self.enqueue(original);
+                    }
                     continue;
                 }
             }

@@ -199,7 +199,12 @@ fn the_agents_own_files_are_never_read() {
     world.start();
     assert!(world.streams.is_empty());
     let own = world.state.path().join("agent.log");
-    assert!(world.status().skipped(usize::MAX).contains(&(own, SkipReason::Own)));
+    assert!(
+        world
+            .status()
+            .skipped(usize::MAX)
+            .contains(&(own, SkipReason::Own))
+    );
 }
 
 #[test]

@@ -138,22 +138,6 @@ fn is_followable(steps: &[Step]) -> bool {
     true
 }
 
-/// Did somebody look between each truncation and the next compression? What was written behind the truncation may else
-/// be read twice where compressed files are included: from the deleted log, which is still open, and from its
-/// compressed form, which is inspected before the truncation is noticed.
-fn is_cut_seen_before_compressed(steps: &[Step]) -> bool {
-    let mut is_unseen = false;
-    for step in steps {
-        match step {
-            Step::CopyTruncate => is_unseen = true,
-            Step::Run | Step::Restart => is_unseen = false,
-            Step::Compress(..) if is_unseen => return false,
-            _ => {}
-        }
-    }
-    true
-}
-
 /// `unread_bytes_max`: how far behind a log is read in order.
 fn exactly_once(steps: &[Step], unread_bytes_max: u64) {
     exactly_once_in(World::new(), steps, unread_bytes_max);
@@ -213,7 +197,7 @@ proptest! {
         steps in proptest::collection::vec(prop_oneof![3 => step(), 2 => Just(Step::Run)], 1..40),
         unread_bytes_max in behind(),
     ) {
-        if is_followable(&steps) && is_cut_seen_before_compressed(&steps) {
+        if is_followable(&steps) {
             exactly_once_in(World::with(|config| config.include[0].push('*')), &steps, unread_bytes_max);
         }
     }
@@ -402,4 +386,41 @@ fn a_log_that_was_written_rotated_and_compressed_behind_a_truncation_is_read_onc
         &steps,
         UNREAD_BYTES_MAX,
     );
+}
+
+#[test]
+fn what_is_written_behind_an_unseen_truncation_and_compressed_is_read_once() {
+    let steps = [
+        Step::Append(1),
+        Step::Run,
+        Step::CopyTruncate,
+        Step::Append(1),
+        Step::Rotate,
+        Step::Compress(1, false),
+    ];
+    exactly_once(&steps, 100);
+}
+
+/// Seldom, and only where other directories are busy: the truncated log is missed by one listing, and its copy is a new
+/// file meanwhile.
+#[test]
+fn a_copy_waits_for_the_log_that_a_listing_missed() {
+    let steps = [
+        Step::Append(2),
+        Step::Run,
+        Step::Rotate,
+        Step::Run,
+        Step::Append(25),
+        Step::Run,
+        Step::CopyTruncate,
+        Step::CopyTruncate,
+        Step::Rotate,
+        Step::Compress(1, true),
+        Step::Close,
+        Step::Compress(2, false),
+        Step::Rotate,
+        Step::Rotate,
+        Step::Run,
+    ];
+    exactly_once_in(World::with(|config| config.include[0].push('*')), &steps, 100);
 }
