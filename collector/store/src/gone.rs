@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use edgelogger_common::stream::StreamId;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::Words;
 use crate::applied::AppliedRanges;
 use crate::aside::Aside;
 use crate::error::StoreError;
@@ -146,31 +147,28 @@ impl GoneCounter {
 
     /// Takes in those rows that are chosen by their number.
     pub fn add_some(&mut self, table: Table, batch: &RecordBatch, is_chosen: impl Fn(usize) -> bool) {
-        let words = |name: &str| {
-            let column = batch[name].as_dictionary::<Int32Type>();
-            let values = column.values().as_string::<i32>();
-            let word = |row| column.key(row).map_or("", |key| values.value(key));
-            move |row| word(row)
-        };
-        let (machines, sources, streams) = (
+        let words = |name| Words::of(batch, name);
+        let (Some(machines), Some(sources), Some(streams)) = (
             words(column::MACHINE_ID),
             words(column::SOURCE),
             words(column::STREAM_ID),
-        );
+        ) else {
+            return;
+        };
         let positions = batch[column::POSITION].as_primitive::<Int64Type>().values();
         let lengths = batch
             .column_by_name(SOURCE_LEN)
             .map(|column| column.as_primitive::<Int64Type>().values());
         for row in (0..batch.num_rows()).filter(|row| is_chosen(*row)) {
             // An id that is none was never written.
-            let Ok(id) = streams(row).parse::<StreamId>() else {
+            let Ok(id) = streams.get(row).parse::<StreamId>() else {
                 continue;
             };
             let start = positions[row].cast_unsigned();
             let len = lengths.map_or(1, |lengths| lengths[row].cast_unsigned());
-            let key = (machines(row).to_owned(), id);
+            let key = (machines.get(row).to_owned(), id);
             if !self.gone.sources.contains_key(&key) {
-                let source = (table, sources(row).to_owned());
+                let source = (table, sources.get(row).to_owned());
                 self.gone.sources.insert(key.clone(), source);
             }
             self.gone.rows += 1;

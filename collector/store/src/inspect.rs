@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int32Type, TimestampNanosecondType};
+use arrow::datatypes::TimestampNanosecondType;
 use arrow::record_batch::RecordBatch;
 use edgelogger_common::disk::{At, Disk, DiskLock};
 use parquet::arrow::ArrowWriter;
@@ -17,6 +17,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde::Serialize;
 
+use crate::columns::Words;
 use crate::embedded::{FILES_DIR, LOCK_NAME};
 use crate::error::StoreError;
 use crate::gone::GoneCounter;
@@ -255,10 +256,9 @@ impl RowsQuery {
         let times = batch[column::TIME]
             .as_primitive::<TimestampNanosecondType>()
             .values();
-        let machines = batch[column::MACHINE_ID].as_dictionary::<Int32Type>();
-        let words = machines.values().as_string::<i32>();
+        let machines = Words::of(batch, column::MACHINE_ID);
         let wanted = |row: usize| {
-            let machine = machines.key(row).map_or("", |key| words.value(key));
+            let machine = word_at(machines.as_ref(), row);
             self.from.is_none_or(|from| times[row] >= from)
                 && self.to.is_none_or(|to| times[row] < to)
                 && self.machine.as_ref().is_none_or(|wanted| wanted == machine)
@@ -266,6 +266,10 @@ impl RowsQuery {
         let mask: BooleanArray = (0..batch.num_rows()).map(|row| Some(wanted(row))).collect();
         Ok(filter_record_batch(batch, &mask)?)
     }
+}
+
+fn word_at<'a>(words: Option<&Words<'a>>, row: usize) -> &'a str {
+    words.map_or("", |words| words.get(row))
 }
 
 /// What a file turned out to hold.
@@ -284,18 +288,13 @@ impl Check {
         let times = batch[column::TIME]
             .as_primitive::<TimestampNanosecondType>()
             .values();
-        let words = |name: &str| {
-            let column = batch[name].as_dictionary::<Int32Type>();
-            let values = column.values().as_string::<i32>();
-            move |row: usize| column.key(row).map_or("", |key| values.value(key))
-        };
-        let machine_at = words(column::MACHINE_ID);
+        let machines = Words::of(batch, column::MACHINE_ID);
         // Files of metrics were ordered by time once.
         let by_name = entry.table == Table::Metrics && entry.is_sorted();
-        let name_at = by_name.then(|| words(column::NAME));
+        let names = by_name.then(|| Words::of(batch, column::NAME)).flatten();
         for row in 0..batch.num_rows() {
-            let (machine, time) = (machine_at(row), times[row]);
-            let name = name_at.as_ref().map_or("", |name_at| name_at(row));
+            let (machine, name) = (word_at(machines.as_ref(), row), word_at(names.as_ref(), row));
+            let time = times[row];
             self.time = Some(
                 self.time
                     .map_or((time, time), |(min, max)| (min.min(time), max.max(time))),

@@ -11,7 +11,8 @@ use edgelogger_common::block::MetricKind;
 use parking_lot::Mutex;
 
 use crate::schema::column;
-use crate::series::{Bytes, Counts, Floats, KeyBytes, Maps, Series, SeriesFilter, Times, Words, texts};
+use crate::columns::{Bytes, Counts, Floats, Maps, Times, Words};
+use crate::series::{KeyBytes, Series, SeriesFilter, texts};
 use crate::store::MissingFile;
 
 /// The newest sample of one series.

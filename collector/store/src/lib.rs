@@ -43,6 +43,7 @@
 mod applied;
 mod arrivals;
 mod aside;
+mod columns;
 mod compact;
 mod deletion;
 mod embedded;
@@ -78,6 +79,7 @@ mod write_off;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use aside::{Aside, AsideFile, AsideStream};
+pub use columns::Words;
 pub use deletion::{
     DELETIONS_MAX, DeleteError, DeletePart, DeletePlan, DeleteRequest, DeleteScope, Deletion, PLAN_PARTS_MAX,
     RUNNING_MAX,

@@ -2,11 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, MapArray, StringArray};
-use arrow::datatypes::{
-    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type,
-};
-use arrow::record_batch::RecordBatch;
 use edgelogger_common::wildcard::matches_wildcard;
 
 use crate::error::QueryError;
@@ -90,79 +85,6 @@ impl SeriesFilter {
         patterns.into_iter().zip(series).all(fits) && self.labels.iter().all(has)
     }
 }
-
-/// A column of text of few values.
-pub struct Words<'a> {
-    keys: &'a [i32],
-    values: &'a StringArray,
-}
-
-impl<'a> Words<'a> {
-    pub fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
-        let dictionary = batch.column_by_name(name)?.as_dictionary_opt::<Int32Type>()?;
-        Some(Self {
-            keys: dictionary.keys().values(),
-            values: dictionary.values().as_string_opt()?,
-        })
-    }
-
-    pub fn get(&self, row: usize) -> &'a str {
-        let key = self.keys.get(row).and_then(|key| usize::try_from(*key).ok());
-        key.filter(|key| *key < self.values.len())
-            .map_or("", |key| self.values.value(key))
-    }
-}
-
-/// A column of maps.
-pub struct Maps<'a> {
-    maps: &'a MapArray,
-    keys: &'a StringArray,
-    values: &'a StringArray,
-}
-
-impl<'a> Maps<'a> {
-    pub fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
-        let maps = batch.column_by_name(name)?.as_map_opt()?;
-        Some(Self {
-            maps,
-            keys: maps.keys().as_string_opt()?,
-            values: maps.values().as_string_opt()?,
-        })
-    }
-
-    pub fn pairs(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let offsets = self.maps.value_offsets();
-        let end = |at: usize| usize::try_from(offsets[at]).unwrap_or(0);
-        let (keys, values) = (self.keys, self.values);
-        let text = |texts: &'a StringArray, at| if texts.is_valid(at) { texts.value(at) } else { "" };
-        (end(row)..end(row + 1)).map(move |at| (text(keys, at), text(values, at)))
-    }
-
-    pub fn get(&self, row: usize, key: &str) -> Option<&'a str> {
-        self.pairs(row)
-            .find(|(found, _)| *found == key)
-            .map(|pair| pair.1)
-    }
-}
-
-/// Numbers of a column that rows may lack.
-pub struct Numbers<'a, T: ArrowPrimitiveType>(&'a arrow::array::PrimitiveArray<T>);
-
-impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
-    pub fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
-        let column: &ArrayRef = batch.column_by_name(name)?;
-        column.as_primitive_opt::<T>().map(Self)
-    }
-
-    pub fn get(&self, row: usize) -> Option<T::Native> {
-        self.0.is_valid(row).then(|| self.0.value(row))
-    }
-}
-
-pub type Times<'a> = Numbers<'a, TimestampNanosecondType>;
-pub type Floats<'a> = Numbers<'a, Float64Type>;
-pub type Counts<'a> = Numbers<'a, Int64Type>;
-pub type Bytes<'a> = Numbers<'a, UInt8Type>;
 
 /// Texts one behind the other, each after its length: what series are told apart by.
 #[derive(Debug, Default)]

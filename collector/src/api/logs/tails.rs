@@ -15,7 +15,7 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch, kernels::boolean::or};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
-use edgelogger_store::{Arrivals, LogMatcher, QueryError};
+use edgelogger_store::{Arrivals, LogMatcher, QueryError, Words};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -354,23 +354,17 @@ pub fn events(batch: &RecordBatch, fields: &Fields) -> Result<Vec<Event>, QueryE
 }
 
 fn addresses(batch: &RecordBatch) -> Option<Vec<Address>> {
-    if batch.num_rows() == 0 {
-        // Its dictionary may be empty, and the keys of such can't be asked for.
-        return Some(Vec::new());
-    }
-    let streams = batch.column_by_name("stream_id")?.as_any_dictionary_opt()?;
-    let names = streams.values().as_string_opt::<i32>()?;
+    let streams = Words::of(batch, "stream_id")?;
     let positions = batch
         .column_by_name("position")?
         .as_primitive_opt::<Int64Type>()?;
-    let address = |(key, position): (usize, &i64)| Address {
-        stream_id: names.value(key).to_owned(),
+    let address = |(stream_id, position): (&str, &i64)| Address {
+        stream_id: stream_id.to_owned(),
         position: *position,
     };
     Some(
         streams
-            .normalized_keys()
-            .into_iter()
+            .iter()
             .zip(positions.values().iter())
             .map(address)
             .collect(),

@@ -14,8 +14,9 @@ use futures_util::StreamExt;
 
 use super::engine::RunError;
 use super::logs::Search;
-use super::runs::{Run, arranged, read, runs, texts};
+use super::runs::{Run, arranged, read, runs};
 use super::{AROUND_ROWS_MAX, Around, LogQuery};
+use crate::columns::Words;
 use crate::error::QueryError;
 use crate::schema::column;
 
@@ -88,7 +89,8 @@ pub async fn find(
 }
 
 fn distinct(rows: &RecordBatch, name: &str) -> Vec<String> {
-    let values: BTreeSet<&str> = texts(rows, name).unwrap_or_default().into_iter().collect();
+    let words = Words::of(rows, name);
+    let values: BTreeSet<&str> = words.iter().flat_map(Words::iter).collect();
     values.into_iter().map(str::to_owned).collect()
 }
 
@@ -102,8 +104,8 @@ fn streams_of(page: &RecordBatch, sought: Around) -> Result<Streams, RunError> {
     let times = page.column_by_name(column::TIME);
     let times = times.and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
     let mut streams = Streams::new();
-    let stream_ids = texts(page, column::STREAM_ID).unwrap_or_default();
-    for (row, stream_id) in stream_ids.into_iter().enumerate() {
+    let stream_ids = Words::of(page, column::STREAM_ID);
+    for (row, stream_id) in stream_ids.iter().flat_map(Words::iter).enumerate() {
         let position = positions.value(row);
         let reach = |count: usize| {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -172,26 +174,19 @@ fn of<'a>(machines: &[String], streams: impl Iterator<Item = &'a String>) -> Vec
 }
 
 fn gather(batch: &RecordBatch, streams: &mut Streams, sought: Around) {
-    if batch.num_rows() == 0 {
-        // The keys of an empty dictionary can't be asked for.
-        return;
-    }
-    let ids = batch.column(0).as_any_dictionary_opt();
+    let ids = Words::of(batch, column::STREAM_ID);
     let positions = batch.column(1).as_primitive_opt::<Int64Type>();
     let times = batch.column(2).as_primitive_opt::<TimestampNanosecondType>();
     let (Some(ids), Some(positions), Some(times)) = (ids, positions, times) else {
         return;
     };
-    let Some(names) = ids.values().as_string_opt::<i32>() else {
-        return;
-    };
     // One look-up for each stream of the batch.
-    let mut rows_of: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (row, key) in ids.normalized_keys().into_iter().enumerate() {
-        rows_of.entry(key).or_default().push(row);
+    let mut rows_of: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
+    for row in 0..batch.num_rows() {
+        rows_of.entry(ids.key(row)).or_default().push(row);
     }
     for (key, rows) in rows_of {
-        if let Some(stream) = streams.get_mut(names.value(key)) {
+        if let Some(stream) = streams.get_mut(key.map_or("", |key| ids.value(key))) {
             let places = rows
                 .into_iter()
                 .map(|row| (positions.value(row), times.value(row)));

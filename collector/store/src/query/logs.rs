@@ -22,6 +22,7 @@ use super::{
     ContextQuery, LogContext, LogPage, LogQuery, Order, PAGE_ROWS_MAX, Question, VOLUME_BUCKETS_MAX,
     VolumeCell, VolumeQuery,
 };
+use crate::columns::Words;
 use crate::error::QueryError;
 use crate::schema::{Table, column};
 use crate::snapshot::Snapshot;
@@ -259,13 +260,8 @@ impl Search<'_> {
 }
 
 fn text_at(rows: &RecordBatch, name: &str, row: usize) -> Option<String> {
-    if row >= rows.num_rows() {
-        // The keys of an empty dictionary can't be asked for.
-        return None;
-    }
-    let column = rows.column_by_name(name)?.as_any_dictionary_opt()?;
-    let key = *column.normalized_keys().get(row)?;
-    Some(column.values().as_string::<i32>().value(key).to_owned())
+    let words = Words::of(rows, name)?;
+    (row < rows.num_rows()).then(|| words.get(row).to_owned())
 }
 
 fn last_row(rows: &RecordBatch, order: Order) -> Option<Cursor> {

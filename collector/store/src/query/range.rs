@@ -23,7 +23,8 @@ use super::rate::{Sample, rates};
 use super::session::Template;
 use crate::error::QueryError;
 use crate::schema::{Table, column};
-use crate::series::{Bytes, Counts, Floats, KeyBytes, Maps, SeriesFilter, Times, Words};
+use crate::columns::{Bytes, Counts, Floats, Maps, Times, Words};
+use crate::series::{KeyBytes, SeriesFilter};
 use crate::snapshot::Snapshot;
 
 /// Points of one series, at most: a year by the hour.

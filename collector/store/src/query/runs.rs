@@ -17,6 +17,7 @@ use super::engine::RunError;
 use super::filter::{LogMatcher, time};
 use super::logs::Search;
 use super::{AROUND_COLUMNS, Around, LogQuery};
+use crate::columns::Words;
 use crate::schema::{Table, column};
 
 /// Records that follow one another in a stream, one of them at least a match.
@@ -146,27 +147,15 @@ fn compact(batch: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
 }
 
 fn addresses(rows: &RecordBatch) -> Option<Vec<(&str, i64)>> {
-    let streams = texts(rows, column::STREAM_ID)?;
+    let streams = Words::of(rows, column::STREAM_ID)?;
     let positions = rows.column_by_name(column::POSITION)?;
     let positions = positions.as_primitive_opt::<Int64Type>()?;
     Some(
         streams
-            .into_iter()
+            .iter()
             .zip(positions.values().iter().copied())
             .collect(),
     )
-}
-
-/// A column of few values.
-pub fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Option<Vec<&'a str>> {
-    let column = rows.column_by_name(name)?.as_any_dictionary_opt()?;
-    let values = column.values().as_string_opt::<i32>()?;
-    if rows.num_rows() == 0 {
-        // A dictionary may be empty then, and its keys can not be asked for.
-        return Some(Vec::new());
-    }
-    let keys = column.normalized_keys().into_iter();
-    Some(keys.map(|key| values.value(key)).collect())
 }
 
 /// In the order of runs, with what a row is: a match or not, and of which run.

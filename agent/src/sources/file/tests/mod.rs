@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use edgelogger_common::block::{BlockView, LogRow, Receipt, ReceiptReason};
-use edgelogger_common::clock::ManualClock;
+use edgelogger_common::clock::{Clock as _, ManualClock};
 use edgelogger_common::disk::{Disk, OsDisk};
 use edgelogger_common::range_set::RangeSet;
 use edgelogger_common::stream::StreamId;
@@ -205,6 +205,13 @@ impl World {
             let came = self.take();
             idle = if busy || came { 0 } else { idle + 1 };
         }
+    }
+
+    /// The clock that streams are opened by is not behind that of the file system.
+    fn keep_time(&self) {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let ours = Duration::from_nanos(self.clock.wall_ns().cast_unsigned());
+        self.clock.advance(real.saturating_sub(ours));
     }
 
     /// Time passes, then everything is done that is due.

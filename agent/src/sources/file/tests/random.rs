@@ -69,6 +69,7 @@ impl Log {
     }
 
     fn apply(&mut self, step: &Step) {
+        self.world.keep_time();
         match step {
             Step::Append(lines) => {
                 for _ in 0..*lines {
@@ -423,4 +424,23 @@ fn a_copy_waits_for_the_log_that_a_listing_missed() {
         Step::Run,
     ];
     exactly_once_in(World::with(|config| config.include[0].push('*')), &steps, 100);
+}
+
+#[test]
+fn a_copy_of_what_an_earlier_process_read_is_not_taken_in_by_the_next_but_one() {
+    let steps = [
+        Step::Append(1),
+        Step::Run,
+        Step::CopyTruncate,
+        Step::Rotate,
+        Step::Rotate,
+        Step::Compress(2, false),
+        Step::Restart,
+        Step::Append(1),
+        Step::Run,
+        Step::CopyTruncate,
+        Step::Run,
+        Step::Restart,
+    ];
+    exactly_once(&steps, 100);
 }
