@@ -65,7 +65,8 @@ pub enum Kind {
         /// Most.
         max: usize,
     },
-    /// Where a tail was: the address of a record (stream and position), or a moment in ms since 1970 behind an `@`.
+    /// Where a tail was: the address of a record (stream and position), or a moment in ms since 1970 behind an `@`. An
+    /// empty one says nothing.
     Place,
     /// `NAME.KEY=VALUE`, any number of them.
     Family,
@@ -292,7 +293,7 @@ impl Parameter {
                 wrong(format!("is not {length} hexadecimal digits in lower case"))
             }
             Kind::Place => {
-                if is_place(&value) {
+                if value.is_empty() || is_place(&value) {
                     return Ok(Given::Text(value));
                 }
                 wrong(
@@ -369,7 +370,7 @@ impl Parameter {
                 json!({ "type": "string", "pattern": format!("^[0-9a-f]{{{min},{max}}}$") })
             }
             Kind::Place => {
-                json!({ "type": "string", "pattern": "^([0-9a-f]{32}:[0-9]{1,18}|@[0-9]{1,14})$" })
+                json!({ "type": "string", "pattern": "^([0-9a-f]{32}:[0-9]{1,18}|@[0-9]{1,14})?$" })
             }
             Kind::Family => json!({
                 "type": "object",

@@ -176,7 +176,8 @@ async fn tail(
 fn last_event(asked: &Asked, headers: &HeaderMap) -> Result<Option<Place>, Problem> {
     // An empty one says nothing.
     let header = headers.get("last-event-id").filter(|value| !value.is_empty());
-    let text = match (asked.text(&LAST_EVENT_ID), header) {
+    let parameter = asked.text(&LAST_EVENT_ID).filter(|text| !text.is_empty());
+    let text = match (parameter, header) {
         (Some(text), _) => text.to_owned(),
         (None, Some(value)) => {
             let text = value.to_str().unwrap_or("not ASCII").to_owned();
