@@ -45,20 +45,34 @@ pub struct Bench {
     /// What was measured.
     pub report: report::Report,
     dir: PathBuf,
+    keep: bool,
 }
 
 impl Bench {
-    /// A run that keeps its files in `dir`.
+    /// A run that has its files in `dir`. `keep`: what is large stays there too.
     ///
     /// # Errors
     /// When the corpus can't be made.
-    pub fn new(dir: &Path) -> Outcome<Self> {
+    pub fn new(dir: &Path, keep: bool) -> Outcome<Self> {
         Ok(Self {
             corpus: corpus::Corpus::open(dir)?,
             limits: limits::Limits::default(),
             report: report::Report::default(),
             dir: dir.to_owned(),
+            keep,
         })
+    }
+
+    /// Removes a folder that was large, unless it is to be kept.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn discard(&self, dir: &Path) -> Outcome<()> {
+        if self.keep {
+            println!("  kept: {}", dir.display());
+            return Ok(());
+        }
+        Ok(std::fs::remove_dir_all(dir)?)
     }
 
     /// An empty folder of this name.

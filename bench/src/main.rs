@@ -17,6 +17,9 @@ struct Arguments {
     /// Where the corpus, the report and everything else is written.
     #[arg(long, default_value = "target/bench")]
     dir: PathBuf,
+    /// Keep what is large too, to look at it.
+    #[arg(long)]
+    keep: bool,
     /// Say what can be measured.
     #[arg(long)]
     list: bool,
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
 /// Are all targets met?
 fn run(arguments: &Arguments) -> Outcome<bool> {
     let chosen = chosen(&arguments.names)?;
-    let mut bench = Bench::new(&arguments.dir)?;
+    let mut bench = Bench::new(&arguments.dir, arguments.keep)?;
     let mut failed = Vec::new();
     for scenario in chosen {
         println!("\n{}: {}", scenario.name, scenario.about);

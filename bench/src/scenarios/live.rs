@@ -173,8 +173,7 @@ pub(super) fn run_busy(bench: &mut Bench) -> Outcome<()> {
         Target::None,
     );
     stage.end()?;
-    std::fs::remove_dir_all(&dir)?;
-    Ok(())
+    bench.discard(&dir)
 }
 
 /// Lines stored a second while something is done.
@@ -234,8 +233,7 @@ pub(super) fn run_tails(bench: &mut Bench) -> Outcome<()> {
         Target::None,
     );
     stage.end()?;
-    std::fs::remove_dir_all(&dir)?;
-    Ok(())
+    bench.discard(&dir)
 }
 
 /// Reads a tail and counts its bytes.

@@ -93,8 +93,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
         );
     }
     collector.program.stop()?;
-    std::fs::remove_dir_all(&dir)?;
-    Ok(())
+    bench.discard(&dir)
 }
 
 /// The day as it would have come, ten minutes of each machine at a time. Gives how many samples it has.

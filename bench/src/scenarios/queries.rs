@@ -149,8 +149,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
     for ((question, (seconds, answer)), peer) in questions.iter().zip(took).zip(peers) {
         compare(bench, question, seconds, answer.as_ref(), &peer)?;
     }
-    fs::remove_dir_all(&dir)?;
-    Ok(())
+    bench.discard(&dir)
 }
 
 fn compare(

@@ -1,6 +1,5 @@
 //! Starting with a log that the store does not have, as after kill -9 of a collector whose store was far behind.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use edgelogger_common::stream::StreamId;
@@ -62,6 +61,5 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
         Target::None,
     );
     collector.program.stop()?;
-    fs::remove_dir_all(&dir)?;
-    Ok(())
+    bench.discard(&dir)
 }

@@ -1,7 +1,9 @@
 //! Columns of rows as what they are: words, maps, numbers.
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, PrimitiveArray, StringArray};
-use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type,
+};
 use arrow::record_batch::RecordBatch;
 
 /// A column of text of few values. A dictionary may be empty where its column is; here that is no special case.
@@ -37,7 +39,11 @@ impl<'a> Words<'a> {
     /// The word of a number.
     #[must_use]
     pub fn value(&self, key: usize) -> &'a str {
-        if self.values.is_valid(key) { self.values.value(key) } else { "" }
+        if self.values.is_valid(key) {
+            self.values.value(key)
+        } else {
+            ""
+        }
     }
 
     /// What stands in each row.

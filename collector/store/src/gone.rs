@@ -9,9 +9,9 @@ use arrow::record_batch::RecordBatch;
 use edgelogger_common::stream::StreamId;
 use serde::{Deserialize, Serialize};
 
-use crate::columns::Words;
 use crate::applied::AppliedRanges;
 use crate::aside::Aside;
+use crate::columns::Words;
 use crate::error::StoreError;
 use crate::live_file::LiveFile;
 use crate::parquet_read::FileReader;

@@ -10,8 +10,8 @@ use arrow::record_batch::RecordBatch;
 use edgelogger_common::block::MetricKind;
 use parking_lot::Mutex;
 
-use crate::schema::column;
 use crate::columns::{Bytes, Counts, Floats, Maps, Times, Words};
+use crate::schema::column;
 use crate::series::{KeyBytes, Series, SeriesFilter, texts};
 use crate::store::MissingFile;
 

@@ -18,6 +18,7 @@ use super::cursor::Cursor;
 use super::engine::RunError;
 use super::filter::{conditions, time};
 use super::session::Template;
+use super::windows::{Window, windows};
 use super::{
     ContextQuery, LogContext, LogPage, LogQuery, Order, PAGE_ROWS_MAX, Question, VOLUME_BUCKETS_MAX,
     VolumeCell, VolumeQuery,
@@ -70,9 +71,11 @@ impl Question for VolumeQuery {
 async fn page(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Result<LogPage, RunError> {
     let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
     let mut conditions = conditions(query)?;
-    if let Some(cursor) = &query.cursor {
-        conditions.extend(behind(&Cursor::decode(cursor, query.order)?));
-    }
+    let cursor = query.cursor.as_deref();
+    let cursor = cursor
+        .map(|cursor| Cursor::decode(cursor, query.order))
+        .transpose()?;
+    conditions.extend(cursor.iter().flat_map(behind));
     let search = Search {
         template,
         snapshot,
@@ -80,9 +83,24 @@ async fn page(template: &Template, snapshot: &Snapshot, query: &LogQuery) -> Res
         columns: query.columns.as_deref().filter(|_| query.around.is_none()),
     };
     let ascending = query.order == Order::OldestFirst;
-    let rows = search
-        .find(conditions, KEYS.map(|key| (key, ascending)), limit + 1)
-        .await?;
+    let keys = KEYS.map(|key| (key, ascending));
+    let (mut parts, mut wanted) = (Vec::new(), limit + 1);
+    for window in windows(snapshot, query, cursor.map(|cursor| cursor.time), wanted) {
+        let bounds = conditions.iter().cloned().chain(within(window));
+        let part = search.find(bounds.collect(), keys, wanted).await?;
+        wanted -= part.num_rows().min(wanted);
+        parts.push(part);
+        if wanted == 0 {
+            break;
+        }
+    }
+    let rows = match &parts[..] {
+        [all] => all.clone(),
+        [first, ..] => {
+            concat_batches(&first.schema(), &parts).map_err(|error| RunError::Running(error.into()))?
+        }
+        [] => RecordBatch::new_empty(Table::Logs.schema()),
+    };
     let has_more = rows.num_rows() > limit;
     let rows = if has_more { rows.slice(0, limit) } else { rows };
     let next_cursor = if has_more {
@@ -274,6 +292,12 @@ fn last_row(rows: &RecordBatch, order: Order) -> Option<Cursor> {
         stream_id: text_at(rows, column::STREAM_ID, last)?,
         position: rows[column::POSITION].as_primitive::<Int64Type>().value(last),
     })
+}
+
+fn within((from, to): Window) -> impl Iterator<Item = Expr> {
+    let from = from.map(|from| col(column::TIME).gt_eq(time(from)));
+    let to = to.map(|to| col(column::TIME).lt(time(to)));
+    from.into_iter().chain(to)
 }
 
 /// What lies behind a cursor. The first condition follows from the second; it is there because files are pruned by it.

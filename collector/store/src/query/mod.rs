@@ -44,6 +44,7 @@ mod session;
 mod sql;
 mod table;
 mod weight;
+mod windows;
 mod yielding;
 
 use std::future::Future;

@@ -21,9 +21,9 @@ use super::engine::RunError;
 use super::filter::{matching, time};
 use super::rate::{Sample, rates};
 use super::session::Template;
+use crate::columns::{Bytes, Counts, Floats, Maps, Times, Words};
 use crate::error::QueryError;
 use crate::schema::{Table, column};
-use crate::columns::{Bytes, Counts, Floats, Maps, Times, Words};
 use crate::series::{KeyBytes, SeriesFilter};
 use crate::snapshot::Snapshot;
 

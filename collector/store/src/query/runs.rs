@@ -150,12 +150,7 @@ fn addresses(rows: &RecordBatch) -> Option<Vec<(&str, i64)>> {
     let streams = Words::of(rows, column::STREAM_ID)?;
     let positions = rows.column_by_name(column::POSITION)?;
     let positions = positions.as_primitive_opt::<Int64Type>()?;
-    Some(
-        streams
-            .iter()
-            .zip(positions.values().iter().copied())
-            .collect(),
-    )
+    Some(streams.iter().zip(positions.values().iter().copied()).collect())
 }
 
 /// In the order of runs, with what a row is: a match or not, and of which run.
