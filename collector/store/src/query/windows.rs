@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn windows_grow_until_one_has_half_of_the_time() {
         let day = 86_400_000_000_000;
-        assert_eq!(distances(day, 4_000, 1_000), [], "everything is wanted");
+        assert_eq!(distances(day, 4_000, 2_000), [], "most is wanted");
         let first = day * 100 * i128::from(ROWS_PER_WANTED) / 10_000_000;
         let reaches = distances(day, 10_000_000, 100);
         assert_eq!(reaches[..3], [first, first * 16, first * 256]);
