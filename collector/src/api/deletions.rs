@@ -26,32 +26,21 @@ use crate::when::parse_when;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(50);
 
-static STATE: Parameter = Parameter {
-    name: "state",
-    about: "Only those in this state",
-    kind: Kind::Choice {
-        words: &["running", "done"],
-        default: None,
-    },
-};
-static ID: Parameter = Parameter {
-    name: "id",
-    about: "Only this one",
-    kind: Kind::Integer {
-        min: 1,
-        max: i64::MAX.unsigned_abs(),
-        default: None,
-    },
-};
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    about: "Deletions in the answer; `count` says how many there are",
-    kind: Kind::Integer {
-        min: 1,
-        max: 10_000,
-        default: Some(100),
-    },
-};
+static STATE: Parameter = Parameter::new(
+    "state",
+    "Only those in this state",
+    Kind::choice(&["running", "done"], None),
+);
+static ID: Parameter = Parameter::new(
+    "id",
+    "Only this one",
+    Kind::integer(1, i64::MAX.unsigned_abs(), None),
+);
+static LIMIT: Parameter = Parameter::new(
+    "limit",
+    "Deletions in the answer; `count` says how many there are",
+    Kind::integer(1, 10_000, Some(100)),
+);
 static PARAMETERS: &[&Parameter] = &[&STATE, &ID, &LIMIT];
 
 described! {

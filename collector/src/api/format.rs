@@ -26,14 +26,11 @@ pub enum Format {
 }
 
 /// The parameter.
-pub static FORMAT: Parameter = Parameter {
-    name: "format",
-    about: "Form of the answer; it goes before the header `Accept`",
-    kind: Kind::Choice {
-        words: &["json", "ndjson", "csv"],
-        default: None,
-    },
-};
+pub static FORMAT: Parameter = Parameter::new(
+    "format",
+    "Form of the answer; it goes before the header `Accept`",
+    Kind::choice(&["json", "ndjson", "csv"], None),
+);
 
 impl Format {
     const ALL: [Self; 3] = [Self::Json, Self::Lines, Self::Csv];

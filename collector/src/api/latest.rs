@@ -19,11 +19,7 @@ use super::problem::Problem;
 use super::series::{LABEL, LIMIT, NAME, OF_MACHINE, SINCE, filter, in_path, look, quality};
 use crate::health::rfc3339;
 
-static OF_METRIC: Parameter = Parameter {
-    name: "metric",
-    about: "Its whole name",
-    kind: Kind::Text { chars_max: 1024 },
-};
+static OF_METRIC: Parameter = Parameter::new("metric", "Its whole name", Kind::Text { chars_max: 1024 });
 
 described! {
     /// Newest samples.

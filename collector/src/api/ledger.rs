@@ -26,16 +26,16 @@ use crate::ledger::{self, CloseError, ClosePlan, CloseRequest, LedgerQuery, Ledg
 const LIMIT_DEFAULT: u64 = 1_000;
 const LIMIT_MAX: u64 = 10_000;
 
-static STREAM: Parameter = Parameter {
-    name: "stream",
-    about: "Only the stream of this id",
-    kind: Kind::Hex { min: 32, max: 32 },
-};
-static STATE: Parameter = Parameter {
-    name: "state",
-    about: "Only streams with positions of this state",
-    kind: Kind::Choice {
-        words: &[
+static STREAM: Parameter = Parameter::new(
+    "stream",
+    "Only the stream of this id",
+    Kind::Hex { min: 32, max: 32 },
+);
+static STATE: Parameter = Parameter::new(
+    "state",
+    "Only streams with positions of this state",
+    Kind::choice(
+        &[
             "stored",
             "expired",
             "durable",
@@ -45,42 +45,30 @@ static STATE: Parameter = Parameter {
             "dead_lettered",
             "lost",
         ],
-        default: None,
-    },
-};
-static SINCE: Parameter = Parameter {
-    name: "since",
-    about: "Only streams heard of at or after this time",
-    kind: Kind::Time,
-};
-static SIZE: Parameter = Parameter {
-    name: "size",
-    about: "Only streams of this size: where they end, or as far as anybody has told",
-    kind: Kind::Integer {
-        min: 0,
-        max: i64::MAX.unsigned_abs(),
-        default: None,
-    },
-};
-static CHECKS: Parameter = Parameter {
-    name: "checks",
-    about: "With the CRC32C of what each range of the source held",
-    kind: Kind::Flag,
-};
-static SUMMARIES: Parameter = Parameter {
-    name: "summaries",
-    about: "Also what is known by day only; with `checks` the CRC32C of each of its streams",
-    kind: Kind::Flag,
-};
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    about: "Streams in the answer; `count` says how many there are",
-    kind: Kind::Integer {
-        min: 1,
-        max: LIMIT_MAX,
-        default: Some(LIMIT_DEFAULT),
-    },
-};
+        None,
+    ),
+);
+static SINCE: Parameter = Parameter::new("since", "Only streams heard of at or after this time", Kind::Time);
+static SIZE: Parameter = Parameter::new(
+    "size",
+    "Only streams of this size: where they end, or as far as anybody has told",
+    Kind::integer(0, i64::MAX.unsigned_abs(), None),
+);
+static CHECKS: Parameter = Parameter::new(
+    "checks",
+    "With the CRC32C of what each range of the source held",
+    Kind::Flag,
+);
+static SUMMARIES: Parameter = Parameter::new(
+    "summaries",
+    "Also what is known by day only; with `checks` the CRC32C of each of its streams",
+    Kind::Flag,
+);
+static LIMIT: Parameter = Parameter::new(
+    "limit",
+    "Streams in the answer; `count` says how many there are",
+    Kind::integer(1, LIMIT_MAX, Some(LIMIT_DEFAULT)),
+);
 
 static PARAMETERS: &[&Parameter] = &[
     &MACHINE, &SOURCE, &STREAM, &STATE, &SINCE, &SIZE, &CHECKS, &SUMMARIES, &LIMIT,

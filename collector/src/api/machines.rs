@@ -32,32 +32,21 @@ const STREAMS_MAX: usize = 1000;
 /// Days and sources of one machine, at most.
 const VOLUME_ROWS_MAX: usize = 200_000;
 
-static CONNECTED: Parameter = Parameter {
-    name: "connected",
-    about: "`yes`: only those that are connected; `no`: only those that are not",
-    kind: Kind::Choice {
-        words: &["yes", "no"],
-        default: None,
-    },
-};
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    about: "Machines of the answer",
-    kind: Kind::Integer {
-        min: 1,
-        max: 10_000,
-        default: Some(1000),
-    },
-};
-static DAYS: Parameter = Parameter {
-    name: "days",
-    about: "Days of which the volume is told, today included",
-    kind: Kind::Integer {
-        min: 0,
-        max: 31,
-        default: Some(7),
-    },
-};
+static CONNECTED: Parameter = Parameter::new(
+    "connected",
+    "`yes`: only those that are connected; `no`: only those that are not",
+    Kind::choice(&["yes", "no"], None),
+);
+static LIMIT: Parameter = Parameter::new(
+    "limit",
+    "Machines of the answer",
+    Kind::integer(1, 10_000, Some(1000)),
+);
+static DAYS: Parameter = Parameter::new(
+    "days",
+    "Days of which the volume is told, today included",
+    Kind::integer(0, 31, Some(7)),
+);
 
 described! {
     /// Machines.

@@ -24,53 +24,42 @@ use crate::health::rfc3339;
 
 const HOUR_NS: i64 = 3600 * 1_000_000_000;
 
-static METRIC: Parameter = Parameter {
-    name: "name",
-    about: "The metric; needed",
-    kind: Kind::Text { chars_max: 1024 },
-};
-static STEP: Parameter = Parameter {
-    name: "step",
-    about: "Length of what becomes one point: `30s`, `5m`, `1h`; without it some 300 points come out",
-    kind: Kind::Text { chars_max: 32 },
-};
-static AGGREGATE: Parameter = Parameter {
-    name: "aggregate",
-    about: "How samples become a point: of a step and, where series are grouped, of all series of the group; `rate` is how \
+static METRIC: Parameter = Parameter::new("name", "The metric; needed", Kind::Text { chars_max: 1024 });
+static STEP: Parameter = Parameter::new(
+    "step",
+    "Length of what becomes one point: `30s`, `5m`, `1h`; without it some 300 points come out",
+    Kind::Text { chars_max: 32 },
+);
+static AGGREGATE: Parameter = Parameter::new(
+    "aggregate",
+    "How samples become a point: of a step and, where series are grouped, of all series of the group; `rate` is how \
             fast counters grow, per second, summed over the group",
-    kind: Kind::Choice {
-        words: &["avg", "min", "max", "sum", "count", "last", "rate", "quantile"],
-        default: Some("avg"),
-    },
-};
-static Q: Parameter = Parameter {
-    name: "q",
-    about: "Which quantile, 0 to 1; with `aggregate=quantile`",
-    kind: Kind::Text { chars_max: 32 },
-};
-static FIELD: Parameter = Parameter {
-    name: "field",
-    about: "Which number of a sample: histograms and summaries have no value, but `count` and `sum`",
-    kind: Kind::Choice {
-        words: &["value", "count", "sum"],
-        default: Some("value"),
-    },
-};
-static GROUP_BY: Parameter = Parameter {
-    name: "group_by",
-    about: "One line for each `machine`, `source` or `label.KEY`, with commas between, or `none` for one line of all; \
+    Kind::choice(
+        &["avg", "min", "max", "sum", "count", "last", "rate", "quantile"],
+        Some("avg"),
+    ),
+);
+static Q: Parameter = Parameter::new(
+    "q",
+    "Which quantile, 0 to 1; with `aggregate=quantile`",
+    Kind::Text { chars_max: 32 },
+);
+static FIELD: Parameter = Parameter::new(
+    "field",
+    "Which number of a sample: histograms and summaries have no value, but `count` and `sum`",
+    Kind::choice(&["value", "count", "sum"], Some("value")),
+);
+static GROUP_BY: Parameter = Parameter::new(
+    "group_by",
+    "One line for each `machine`, `source` or `label.KEY`, with commas between, or `none` for one line of all; \
             without it each series is a line",
-    kind: Kind::Text { chars_max: 1024 },
-};
-static LINES: Parameter = Parameter {
-    name: "limit",
-    about: "Lines of the answer; more are a problem, not a shorter answer",
-    kind: Kind::Integer {
-        min: 1,
-        max: SERIES_MAX as u64,
-        default: Some(100),
-    },
-};
+    Kind::Text { chars_max: 1024 },
+);
+static LINES: Parameter = Parameter::new(
+    "limit",
+    "Lines of the answer; more are a problem, not a shorter answer",
+    Kind::integer(1, SERIES_MAX as u64, Some(100)),
+);
 
 described! {
     /// Metrics by name.

@@ -28,6 +28,14 @@ pub struct Parameter {
     pub kind: Kind,
 }
 
+impl Parameter {
+    /// A parameter.
+    #[must_use]
+    pub const fn new(name: &'static str, about: &'static str, kind: Kind) -> Self {
+        Self { name, about, kind }
+    }
+}
+
 /// What a parameter may be.
 #[derive(Debug)]
 pub enum Kind {
@@ -70,6 +78,20 @@ pub enum Kind {
     Place,
     /// `NAME.KEY=VALUE`, any number of them.
     Family,
+}
+
+impl Kind {
+    /// A whole number from `min` to `max`.
+    #[must_use]
+    pub const fn integer(min: u64, max: u64, default: Option<u64>) -> Self {
+        Self::Integer { min, max, default }
+    }
+
+    /// One of these words.
+    #[must_use]
+    pub const fn choice(words: &'static [&'static str], default: Option<&'static str>) -> Self {
+        Self::Choice { words, default }
+    }
 }
 
 /// The parameters of one request, checked.
@@ -466,58 +488,15 @@ mod tests {
 
     use super::*;
 
-    static FROM: Parameter = Parameter {
-        name: "from",
-        about: "",
-        kind: Kind::Time,
-    };
-    static TO: Parameter = Parameter {
-        name: "to",
-        about: "",
-        kind: Kind::Time,
-    };
-    static MACHINE: Parameter = Parameter {
-        name: "machine",
-        about: "",
-        kind: Kind::Text { chars_max: 5 },
-    };
-    static LIMIT: Parameter = Parameter {
-        name: "limit",
-        about: "",
-        kind: Kind::Integer {
-            min: 1,
-            max: 10,
-            default: Some(3),
-        },
-    };
-    static ORDER: Parameter = Parameter {
-        name: "order",
-        about: "",
-        kind: Kind::Choice {
-            words: &["asc", "desc"],
-            default: Some("desc"),
-        },
-    };
-    static FIELDS: Parameter = Parameter {
-        name: "fields",
-        about: "",
-        kind: Kind::Words(&["time", "body"]),
-    };
-    static ATTR: Parameter = Parameter {
-        name: "attr",
-        about: "",
-        kind: Kind::Family,
-    };
-    static I: Parameter = Parameter {
-        name: "i",
-        about: "",
-        kind: Kind::Flag,
-    };
-    static ID: Parameter = Parameter {
-        name: "id",
-        about: "",
-        kind: Kind::Hex { min: 4, max: 4 },
-    };
+    static FROM: Parameter = Parameter::new("from", "", Kind::Time);
+    static TO: Parameter = Parameter::new("to", "", Kind::Time);
+    static MACHINE: Parameter = Parameter::new("machine", "", Kind::Text { chars_max: 5 });
+    static LIMIT: Parameter = Parameter::new("limit", "", Kind::integer(1, 10, Some(3)));
+    static ORDER: Parameter = Parameter::new("order", "", Kind::choice(&["asc", "desc"], Some("desc")));
+    static FIELDS: Parameter = Parameter::new("fields", "", Kind::Words(&["time", "body"]));
+    static ATTR: Parameter = Parameter::new("attr", "", Kind::Family);
+    static I: Parameter = Parameter::new("i", "", Kind::Flag);
+    static ID: Parameter = Parameter::new("id", "", Kind::Hex { min: 4, max: 4 });
     static ALL: [&Parameter; 9] = [&FROM, &TO, &MACHINE, &LIMIT, &ORDER, &FIELDS, &ATTR, &I, &ID];
 
     fn read(query: &str) -> Result<Asked, Problem> {

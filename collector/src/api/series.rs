@@ -12,41 +12,34 @@ use super::parameters::{Asked, Kind, Parameter};
 use super::problem::Problem;
 
 /// Metrics, by a pattern.
-pub static NAME: Parameter = Parameter {
-    name: "name",
-    about: "Only this metric; `*` stands for any text, `?` for one character",
-    kind: Kind::Text { chars_max: 1024 },
-};
+pub static NAME: Parameter = Parameter::new(
+    "name",
+    "Only this metric; `*` stands for any text, `?` for one character",
+    Kind::Text { chars_max: 1024 },
+);
 /// Labels.
-pub static LABEL: Parameter = Parameter {
-    name: "label",
-    about: "Only series with this label, of the samples or else of the agent: `label.site=berlin`; `*` and `?` as above, \
+pub static LABEL: Parameter = Parameter::new(
+    "label",
+    "Only series with this label, of the samples or else of the agent: `label.site=berlin`; `*` and `?` as above, \
             nothing for series without it",
-    kind: Kind::Family,
-};
+    Kind::Family,
+);
 /// Series that are alive.
-pub static SINCE: Parameter = Parameter {
-    name: "since",
-    about: "Only series with a sample at or after this time",
-    kind: Kind::Time,
-};
+pub static SINCE: Parameter = Parameter::new(
+    "since",
+    "Only series with a sample at or after this time",
+    Kind::Time,
+);
 /// Lines of a list.
-pub static LIMIT: Parameter = Parameter {
-    name: "limit",
-    about: "Series of the answer",
-    kind: Kind::Integer {
-        min: 1,
-        max: 10_000,
-        default: Some(1000),
-    },
-};
+pub static LIMIT: Parameter = Parameter::new(
+    "limit",
+    "Series of the answer",
+    Kind::integer(1, 10_000, Some(1000)),
+);
 
 /// A machine in the path.
-pub static OF_MACHINE: Parameter = Parameter {
-    name: "machine",
-    about: "Its whole name",
-    kind: Kind::Text { chars_max: 1024 },
-};
+pub static OF_MACHINE: Parameter =
+    Parameter::new("machine", "Its whole name", Kind::Text { chars_max: 1024 });
 
 /// Which series are asked for.
 pub fn filter(asked: &Asked) -> Result<SeriesFilter, Problem> {

@@ -67,14 +67,11 @@ const TRUNCATED: &str = "edgelogger-truncated";
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 const PARAMS_MAX: usize = 256;
 
-static SQL_FORMAT: Parameter = Parameter {
-    name: "format",
-    about: "Form of the answer; it goes before the header `Accept`",
-    kind: Kind::Choice {
-        words: &["json", "ndjson", "csv", "arrow"],
-        default: None,
-    },
-};
+static SQL_FORMAT: Parameter = Parameter::new(
+    "format",
+    "Form of the answer; it goes before the header `Accept`",
+    Kind::choice(&["json", "ndjson", "csv", "arrow"], None),
+);
 static PARAMETERS: &[&Parameter] = &[&SQL_FORMAT];
 
 /// `POST /api/v1/sql`.

@@ -22,35 +22,19 @@ use crate::api::{ApiContext, incomplete, rows};
 const NEIGHBOURS_DEFAULT: u64 = 10;
 const NEIGHBOURS_MAX: u64 = 1_000;
 
-static STREAM_ID: Parameter = Parameter {
-    name: "stream_id",
-    about: "The record's stream; needed",
-    kind: Kind::Hex { min: 32, max: 32 },
-};
-static POSITION: Parameter = Parameter {
-    name: "position",
-    about: "Its position there; needed",
-    kind: Kind::Integer {
-        min: 0,
-        max: i64::MAX.unsigned_abs(),
-        default: None,
-    },
-};
-static BEFORE: Parameter = Parameter {
-    name: "before",
-    about: "Records before it",
-    kind: NEIGHBOURS,
-};
-static AFTER: Parameter = Parameter {
-    name: "after",
-    about: "Records behind it",
-    kind: NEIGHBOURS,
-};
-const NEIGHBOURS: Kind = Kind::Integer {
-    min: 0,
-    max: NEIGHBOURS_MAX,
-    default: Some(NEIGHBOURS_DEFAULT),
-};
+static STREAM_ID: Parameter = Parameter::new(
+    "stream_id",
+    "The record's stream; needed",
+    Kind::Hex { min: 32, max: 32 },
+);
+static POSITION: Parameter = Parameter::new(
+    "position",
+    "Its position there; needed",
+    Kind::integer(0, i64::MAX.unsigned_abs(), None),
+);
+static BEFORE: Parameter = Parameter::new("before", "Records before it", NEIGHBOURS);
+static AFTER: Parameter = Parameter::new("after", "Records behind it", NEIGHBOURS);
+const NEIGHBOURS: Kind = Kind::integer(0, NEIGHBOURS_MAX, Some(NEIGHBOURS_DEFAULT));
 static PARAMETERS: &[&Parameter] = &[&STREAM_ID, &POSITION, &BEFORE, &AFTER, &FIELDS];
 
 /// The answer.

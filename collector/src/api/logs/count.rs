@@ -32,24 +32,16 @@ const DAY_S: i64 = 86_400;
 const PATTERNS_DEFAULT: u64 = 20;
 const PATTERNS_MAX: u64 = 200;
 
-static BUCKET: Parameter = Parameter {
-    name: "bucket",
-    about: "Width of a bucket in seconds; chosen from the range where it is left out",
-    kind: Kind::Integer {
-        min: 1,
-        max: 366 * DAY_S.unsigned_abs(),
-        default: None,
-    },
-};
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    about: "Patterns in the answer",
-    kind: Kind::Integer {
-        min: 1,
-        max: PATTERNS_MAX,
-        default: Some(PATTERNS_DEFAULT),
-    },
-};
+static BUCKET: Parameter = Parameter::new(
+    "bucket",
+    "Width of a bucket in seconds; chosen from the range where it is left out",
+    Kind::integer(1, 366 * DAY_S.unsigned_abs(), None),
+);
+static LIMIT: Parameter = Parameter::new(
+    "limit",
+    "Patterns in the answer",
+    Kind::integer(1, PATTERNS_MAX, Some(PATTERNS_DEFAULT)),
+);
 static VOLUME_PARAMETERS: &[&Parameter] = &[
     &FROM, &TO, &MACHINE, &SOURCE, &SEVERITY, &Q, &RE, &I, &ATTR, &LABEL, &BUCKET,
 ];

@@ -14,11 +14,11 @@ const STORE_LEN: usize = 66;
 const VERSION: &str = "2";
 
 /// The parameter.
-pub static CURSOR: Parameter = Parameter {
-    name: "cursor",
-    about: "Where the page before ended: its `next_cursor`, with the parameters of the first page",
-    kind: Kind::Hex { min: LEN, max: LEN },
-};
+pub static CURSOR: Parameter = Parameter::new(
+    "cursor",
+    "Where the page before ended: its `next_cursor`, with the parameters of the first page",
+    Kind::Hex { min: LEN, max: LEN },
+);
 
 /// What must not change from page to page: everything but the range, whose ends move with the clock.
 fn fingerprint(query: &LogQuery) -> String {

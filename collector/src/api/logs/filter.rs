@@ -11,75 +11,56 @@ use crate::api::problem::Problem;
 const PATTERN: Kind = Kind::Text { chars_max: 1_024 };
 
 /// First time.
-pub static FROM: Parameter = Parameter {
-    name: "from",
-    about: "At or after this time",
-    kind: Kind::Time,
-};
+pub static FROM: Parameter = Parameter::new("from", "At or after this time", Kind::Time);
 /// Last time.
-pub static TO: Parameter = Parameter {
-    name: "to",
-    about: "Before this time",
-    kind: Kind::Time,
-};
+pub static TO: Parameter = Parameter::new("to", "Before this time", Kind::Time);
 /// Machines.
-pub static MACHINE: Parameter = Parameter {
-    name: "machine",
-    about: "Only this machine; `*` stands for any text, `?` for one character",
-    kind: PATTERN,
-};
+pub static MACHINE: Parameter = Parameter::new(
+    "machine",
+    "Only this machine; `*` stands for any text, `?` for one character",
+    PATTERN,
+);
 /// Sources.
-pub static SOURCE: Parameter = Parameter {
-    name: "source",
-    about: "Only this source: a path, `journald`, `host`; `*` and `?` as for `machine`",
-    kind: PATTERN,
-};
+pub static SOURCE: Parameter = Parameter::new(
+    "source",
+    "Only this source: a path, `journald`, `host`; `*` and `?` as for `machine`",
+    PATTERN,
+);
 /// Least severity.
-pub static SEVERITY: Parameter = Parameter {
-    name: "severity",
-    about: "This severity or a higher one, by name or by OpenTelemetry's number; records without one are left out",
-    kind: Kind::Choice {
-        words: &SEVERITIES,
-        default: None,
-    },
-};
+pub static SEVERITY: Parameter = Parameter::new(
+    "severity",
+    "This severity or a higher one, by name or by OpenTelemetry's number; records without one are left out",
+    Kind::choice(&SEVERITIES, None),
+);
 /// Text.
-pub static Q: Parameter = Parameter {
-    name: "q",
-    about: "Only records with this text in their body",
-    kind: PATTERN,
-};
+pub static Q: Parameter = Parameter::new("q", "Only records with this text in their body", PATTERN);
 /// Regular expression.
-pub static RE: Parameter = Parameter {
-    name: "re",
-    about: "Only records in whose body this regular expression matches somewhere (syntax of Rust's crate regex, linear \
+pub static RE: Parameter = Parameter::new(
+    "re",
+    "Only records in whose body this regular expression matches somewhere (syntax of Rust's crate regex, linear \
             in time: no look-around, no back-references)",
-    kind: PATTERN,
-};
+    PATTERN,
+);
 /// Case.
-pub static I: Parameter = Parameter {
-    name: "i",
-    about: "Whatever the case of `q` and `re`",
-    kind: Kind::Flag,
-};
+pub static I: Parameter = Parameter::new("i", "Whatever the case of `q` and `re`", Kind::Flag);
 /// Attributes.
-pub static ATTR: Parameter = Parameter {
-    name: "attr",
-    about: "`attr.KEY=VALUE`, up to 16 times: only records with exactly this attribute",
-    kind: Kind::Family,
-};
+pub static ATTR: Parameter = Parameter::new(
+    "attr",
+    "`attr.KEY=VALUE`, up to 16 times: only records with exactly this attribute",
+    Kind::Family,
+);
 /// Labels.
-pub static LABEL: Parameter = Parameter {
-    name: "label",
-    about: "`label.KEY=VALUE`: only records of agents with exactly this label",
-    kind: Kind::Family,
-};
+pub static LABEL: Parameter = Parameter::new(
+    "label",
+    "`label.KEY=VALUE`: only records of agents with exactly this label",
+    Kind::Family,
+);
 /// Columns.
-pub static FIELDS: Parameter = Parameter {
-    name: "fields",
-    about: "Only these, in this order; `machine` is another name of `machine_id`",
-    kind: Kind::Words(&FIELD_WORDS),
-};
+pub static FIELDS: Parameter = Parameter::new(
+    "fields",
+    "Only these, in this order; `machine` is another name of `machine_id`",
+    Kind::Words(&FIELD_WORDS),
+);
 
 /// Columns of `logs`, and a short name.
 const FIELD_WORDS: [&str; 19] = [

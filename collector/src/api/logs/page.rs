@@ -39,38 +39,23 @@ const NEIGHBOURS_MAX: u64 = 1_000;
 /// Records that such a stream holds in memory.
 const STREAM_PAGE_ROWS: usize = 5_000;
 
-static LIMIT: Parameter = Parameter {
-    name: "limit",
-    about: "Records in the answer; as JSON up to 10,000",
-    kind: Kind::Integer {
-        min: 1,
-        max: STREAM_ROWS_MAX,
-        default: Some(LIMIT_DEFAULT),
-    },
-};
-static ORDER: Parameter = Parameter {
-    name: "order",
-    about: "By time: `desc` newest first, `asc` oldest first",
-    kind: Kind::Choice {
-        words: &["desc", "asc"],
-        default: Some("desc"),
-    },
-};
-static BEFORE: Parameter = Parameter {
-    name: "before",
-    about: "With so many records of its stream before each that matches",
-    kind: NEIGHBOURS,
-};
-static AFTER: Parameter = Parameter {
-    name: "after",
-    about: "And so many behind it",
-    kind: NEIGHBOURS,
-};
-const NEIGHBOURS: Kind = Kind::Integer {
-    min: 0,
-    max: NEIGHBOURS_MAX,
-    default: None,
-};
+static LIMIT: Parameter = Parameter::new(
+    "limit",
+    "Records in the answer; as JSON up to 10,000",
+    Kind::integer(1, STREAM_ROWS_MAX, Some(LIMIT_DEFAULT)),
+);
+static ORDER: Parameter = Parameter::new(
+    "order",
+    "By time: `desc` newest first, `asc` oldest first",
+    Kind::choice(&["desc", "asc"], Some("desc")),
+);
+static BEFORE: Parameter = Parameter::new(
+    "before",
+    "With so many records of its stream before each that matches",
+    NEIGHBOURS,
+);
+static AFTER: Parameter = Parameter::new("after", "And so many behind it", NEIGHBOURS);
+const NEIGHBOURS: Kind = Kind::integer(0, NEIGHBOURS_MAX, None);
 static PARAMETERS: &[&Parameter] = &[
     &FROM, &TO, &MACHINE, &SOURCE, &SEVERITY, &Q, &RE, &I, &ATTR, &LABEL, &FIELDS, &ORDER, &LIMIT, &BEFORE,
     &AFTER, &CURSOR, &FORMAT,

@@ -43,27 +43,23 @@ const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 /// How long records that were found in the store may come again from what is applied just now.
 const REPLAY_SETTLES: Duration = Duration::from_secs(10);
 
-static LAST_EVENT_ID: Parameter = Parameter {
-    name: "last_event_id",
-    about: "Go on behind this event: its `id`, stream and position of its record, or the moment (`@` and ms since 1970) \
+static LAST_EVENT_ID: Parameter = Parameter::new(
+    "last_event_id",
+    "Go on behind this event: its `id`, stream and position of its record, or the moment (`@` and ms since 1970) \
             that a tail is given when it begins. The header `Last-Event-ID`, which browsers send by themselves, does the \
             same",
-    kind: Kind::Place,
-};
-static SECONDS: Parameter = Parameter {
-    name: "seconds",
-    about: "End after so many seconds; without it, never",
-    kind: Kind::Integer {
-        min: 0,
-        max: 86_400,
-        default: None,
-    },
-};
-static LAST_EVENT_ID_HEADER: Parameter = Parameter {
-    name: "Last-Event-ID",
-    about: "As `last_event_id`, which goes before it",
-    kind: Kind::Place,
-};
+    Kind::Place,
+);
+static SECONDS: Parameter = Parameter::new(
+    "seconds",
+    "End after so many seconds; without it, never",
+    Kind::integer(0, 86_400, None),
+);
+static LAST_EVENT_ID_HEADER: Parameter = Parameter::new(
+    "Last-Event-ID",
+    "As `last_event_id`, which goes before it",
+    Kind::Place,
+);
 static PARAMETERS: &[&Parameter] = &[
     &MACHINE,
     &SOURCE,

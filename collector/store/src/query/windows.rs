@@ -103,7 +103,11 @@ mod tests {
         let first = day * 100 * i128::from(ROWS_PER_WANTED) / 10_000_000;
         let reaches = distances(day, 10_000_000, 100);
         assert_eq!(reaches[..3], [first, first * 16, first * 256]);
-        assert!(reaches.last().is_some_and(|last| (day / 32..day / 2).contains(last)));
+        assert!(
+            reaches
+                .last()
+                .is_some_and(|last| (day / 32..day / 2).contains(last))
+        );
         assert_eq!(distances(0, 1, 1), []);
         assert!(distances(i128::MAX, u64::MAX, usize::MAX).len() < 32);
     }
