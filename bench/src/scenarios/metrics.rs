@@ -54,30 +54,39 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
         "bytes/sample",
         Target::None,
     );
+    let one_series = |machine: &str| {
+        format!(
+            "/api/v1/metrics/range?name=hw.temperature&machine={machine}&label.sensor=s-07&{DAY}&step=288s"
+        )
+    };
     let questions = [
+        // The program itself comes from the disk, too, as far as nobody needed it so far.
+        (
+            "the first question after a start: one series' day in 300 points",
+            one_series("m-008"),
+            Target::None,
+        ),
         (
             "one series' day in 300 points",
-            format!(
-                "/api/v1/metrics/range?name=hw.temperature&machine=m-007&label.sensor=s-07&{DAY}&step=288s"
-            ),
-            0.1,
+            one_series("m-007"),
+            Target::AtMost(0.1),
         ),
         (
             "one metric of 100 machines, averaged by minute, an hour",
             "/api/v1/metrics/range?name=hw.temperature&label.sensor=s-07&group_by=none&step=1m\
              &from=2026-03-01T10:00:00Z&to=2026-03-01T11:00:00Z"
                 .to_owned(),
-            1.0,
+            Target::AtMost(1.0),
         ),
         (
             "one metric of 100 machines, averaged by minute, the day",
             format!(
                 "/api/v1/metrics/range?name=hw.temperature&label.sensor=s-07&group_by=none&{DAY}&step=1m"
             ),
-            1.0,
+            Target::AtMost(1.0),
         ),
     ];
-    for (name, path, seconds_max) in questions {
+    for (name, path, target) in questions {
         drop_page_cache();
         let start = Instant::now();
         let answer = collector.get(&path)?;
@@ -85,12 +94,9 @@ pub(super) fn run(bench: &mut Bench) -> Outcome<()> {
         if answer["samples"].as_u64().unwrap_or(0) == 0 {
             return Err(format!("{path} found nothing: {answer}").into());
         }
-        bench.report.add(
-            &format!("43,200,000 samples: {name}"),
-            seconds,
-            "s",
-            Target::AtMost(seconds_max),
-        );
+        bench
+            .report
+            .add(&format!("43,200,000 samples: {name}"), seconds, "s", target);
     }
     collector.program.stop()?;
     bench.discard(&dir)
