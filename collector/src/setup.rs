@@ -159,6 +159,12 @@ impl DataDir {
         Ok(SigningKey::load_or_create(&self.tokens().join("signing.key"))?)
     }
 
+    /// Is there a key that signs tokens?
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.tokens().join("signing.key").exists()
+    }
+
     /// Makes the folder, for its owner alone: logs of machines and private keys lie in it.
     ///
     /// # Errors

@@ -31,6 +31,25 @@ pub fn harmless_lines(text: &str) -> String {
     text.lines().map(harmless).collect::<Vec<_>>().join("\n")
 }
 
+/// JSON on one line with all such characters as `\u202e`: the same value, and nothing in it can steer a terminal. The
+/// serializer itself escapes no more than C0.
+#[must_use]
+pub fn harmless_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(is_harmful) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_harmful(c) {
+            // All of them lie in the first plane.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Controls (C0, DEL, C1), and characters that reorder or hide text around them.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && c != '\t')
@@ -53,8 +72,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_harmful_is_left(text: String) {
+        fn nothing_harmful_is_left(text in "[\u{0}-\u{9f}\u{2020}-\u{2070}\u{feff}a]{0,20}") {
             prop_assert!(!harmless(&text).chars().any(is_harmful));
+            let json = serde_json::json!({ "text": text }).to_string();
+            let shown = harmless_json(&json);
+            prop_assert!(!shown.chars().any(is_harmful));
+            let back: serde_json::Value = serde_json::from_str(&shown).unwrap();
+            prop_assert_eq!(back["text"].as_str(), Some(text.as_str()));
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn no_color() -> bool {
 }
 
 /// Why logging did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is not understood.
     #[error(
@@ -111,12 +111,25 @@ fn in_force(configured: &str) -> Result<EnvFilter, TelemetryError> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    let bad = |reason| TelemetryError::BadFilter {
+        filter: filter.to_owned(),
+        reason,
+    };
+    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_mistyped(word)) {
+        return Err(bad(format!(
+            "{word:?} is no level: trace, debug, info, warn, error, off"
+        )));
+    }
     EnvFilter::builder()
         .parse(filter)
-        .map_err(|error| TelemetryError::BadFilter {
-            filter: filter.to_owned(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| bad(error.to_string()))
+}
+
+/// A word alone is a level, or the name of a module; one that is neither would silence everything.
+fn is_mistyped(word: &str) -> bool {
+    let is_module = word.contains("::") || word.starts_with("edgelogger");
+    let is_word = !word.is_empty() && !word.contains(['=', '[']);
+    is_word && !is_module && word.parse::<tracing::level_filters::LevelFilter>().is_err()
 }
 
 fn subscriber<W>(
@@ -230,6 +243,24 @@ mod tests {
         tracing::subscriber::with_default(subscriber, log);
         let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for filter in ["infoo", "wran", "info,dbug", "x=yy"] {
+            assert!(parse(filter).is_err(), "{filter}");
+        }
+        for filter in [
+            "info",
+            "WARN",
+            "off",
+            "",
+            "edgelogger_agent",
+            "warn,edgelogger_agent::spool=debug",
+            "hyper=info",
+        ] {
+            assert!(parse(filter).is_ok(), "{filter}");
+        }
     }
 
     #[test]

@@ -346,7 +346,7 @@ pub struct AuditArguments {
     #[arg(long, value_name = "FILE", env = "EDGELOGGER_TOKEN_FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// Not the API but a file that `edgelogger-collector ledger --json --checks` wrote; - is stdin
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
     /// Only streams of this machine (* and ? stand for any text and any character)
     #[arg(long, value_name = "NAME", conflicts_with = "ledger")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::error_code::{self, ErrorCode};
 use edgelogger_common::size::ByteSize;
+use edgelogger_common::telemetry::{self, TelemetryError};
 
 use super::AgentConfig;
 use crate::batcher::BACKFILL_PERCENT_MAX;
@@ -64,6 +65,9 @@ pub enum Invalid {
         /// What may be configured.
         allowed: String,
     },
+    /// The filter of the program's own log.
+    #[error(transparent)]
+    Filter(#[from] TelemetryError),
     /// A label that can't be kept.
     #[error("label {name:?}: {problem}")]
     Label {
@@ -153,6 +157,7 @@ impl AgentConfig {
         if let Some(field) = fields.find(|field| !is_name(field)) {
             return Err(Invalid::JournalField(field.clone()));
         }
+        telemetry::check_filter(&self.log.filter)?;
         self.check_labels()
     }
 

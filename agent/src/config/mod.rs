@@ -222,6 +222,7 @@ impl AgentConfig {
             resolve(&mut config.state_dir);
             resolve(&mut config.collector.ca);
             config.collector.token_file.as_mut().map(resolve);
+            config.source.file.iter_mut().for_each(|files| files.resolve(dir));
         }
         Ok(config)
     }

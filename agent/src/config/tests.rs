@@ -170,13 +170,18 @@ fn relative_paths_are_relative_to_the_file() {
     let path = dir.path().join("agent.toml");
     std::fs::write(
         &path,
-        "state_dir = 'state'\n[collector]\nurl = 'c'\nca = 'ca.pem'\ntoken_file = '/token'",
+        "state_dir = 'state'\n[collector]\nurl = 'c'\nca = 'ca.pem'\ntoken_file = '/token'\n\
+         [[source.file]]\ninclude = ['logs/*.log', '/var/log/*.log']\nexclude = ['*.gz', 'logs/old.log']",
     )
     .unwrap();
     let config = AgentConfig::read(&path, &|_| None).unwrap();
     assert_eq!(config.state_dir, dir.path().join("state"));
     assert_eq!(config.collector.ca, dir.path().join("ca.pem"));
     assert_eq!(config.collector.token_file, Some("/token".into()));
+    let here = |name: &str| dir.path().join(name).display().to_string();
+    let files = &config.source.file[0];
+    assert_eq!(files.include, [here("logs/*.log"), "/var/log/*.log".to_owned()]);
+    assert_eq!(files.exclude, ["*.gz".to_owned(), here("logs/old.log")]);
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub(super) fn run(command: &TokenCommand) -> Result<ExitCode, CliError> {
     };
     let config = run_arguments.load()?;
     let data = DataDir::new(&config.data_dir);
+    let is_new = !data.has_keys();
     let key = data
         .create()
         .and_then(|()| data.signing_key())
@@ -76,6 +77,13 @@ pub(super) fn run(command: &TokenCommand) -> Result<ExitCode, CliError> {
     let now_ns = FloorTime::new(Arc::new(SystemClock::new())).now_ns();
     let token = auth::issue(&key, audience, &arguments.agent, arguments.ttl.get(), now_ns)
         .map_err(|error| CliError::coded(error.error_code(), error.to_string()))?;
+    if is_new {
+        let folder = config.data_dir.display();
+        writeln!(
+            io::stderr(),
+            "no collector has run in {folder}: made a new signing key there, and the token is good for that collector only"
+        )?;
+    }
     writeln!(io::stdout(), "{token}")?;
     Ok(ExitCode::SUCCESS)
 }

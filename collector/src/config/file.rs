@@ -10,7 +10,7 @@ use edgelogger_common::config::show::Flagged;
 use edgelogger_common::config::{ConfigError, Located, Source, process_environment};
 use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
-use edgelogger_common::telemetry::LogFormat;
+use edgelogger_common::telemetry::{self, LogFormat};
 use edgelogger_store::{Retention, TableRetention};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,7 @@ impl Default for LogTable {
         Self {
             bytes_max: ByteSize::gib(10).into(),
             segment_bytes_max: ByteSize::mib(64).into(),
-            keep_free: ByteSize::mib(16).into(),
+            keep_free: ByteSize::mib(32).into(),
         }
     }
 }
@@ -296,14 +296,14 @@ struct TokensTable {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct TelemetryTable {
-    filter: String,
+    filter: Located<String>,
     format: LogFormat,
 }
 
 impl Default for TelemetryTable {
     fn default() -> Self {
         Self {
-            filter: edgelogger_common::telemetry::DEFAULT_FILTER.to_owned(),
+            filter: telemetry::DEFAULT_FILTER.to_owned().into(),
             format: LogFormat::default(),
         }
     }
@@ -390,6 +390,14 @@ impl FileConfig {
             .or(self.data_dir.as_ref().map(from_file));
         let mut names = self.tls.names.clone();
         names.extend(overrides.advertise.iter().cloned());
+        telemetry::check_filter(&self.telemetry.filter).map_err(|error| {
+            ConfigError::at(
+                source,
+                self.telemetry.filter.span(),
+                error.to_string(),
+                String::new(),
+            )
+        })?;
         let console = ConsoleConfig {
             enabled: self.console.enabled || overrides.console,
             start: self.console.start,
@@ -405,7 +413,7 @@ impl FileConfig {
             tls: self.tls.check(source, names)?,
             verifying_keys: self.tokens.verifying_keys.iter().map(from_file).collect(),
             telemetry: TelemetryConfig {
-                filter: self.telemetry.filter,
+                filter: self.telemetry.filter.into_inner(),
                 format: self.telemetry.format,
             },
             log_disk,

@@ -4,6 +4,7 @@ use edgelogger_common::duration::HumanDuration;
 use edgelogger_common::size::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Longest line that is kept whole, unless configured: what the collector takes as a record at most.
 pub const LINE_BYTES_MAX_DEFAULT: ByteSize = ByteSize::kib(256);
@@ -95,6 +96,16 @@ mod defaults {
 }
 
 impl FileSourceConfig {
+    /// Relative globs are relative to this folder; an exclude without a slash is a name anywhere.
+    pub fn resolve(&mut self, dir: &Path) {
+        let folder = globset::escape(&dir.display().to_string());
+        let is_relative = |glob: &&mut String| !glob.is_empty() && !glob.starts_with('/');
+        let excluded_paths = self.exclude.iter_mut().filter(|glob| glob.contains('/'));
+        for glob in self.include.iter_mut().chain(excluded_paths).filter(is_relative) {
+            *glob = Path::new(&folder).join(&*glob).display().to_string();
+        }
+    }
+
     /// The defaults for these globs.
     #[must_use]
     pub fn new(include: Vec<String>) -> Self {

@@ -17,7 +17,7 @@ mod render;
 mod shown;
 mod tail;
 
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -202,7 +202,8 @@ impl Printer {
                 arguments.color.is_on(),
                 needle.map(|text| (text, !arguments.ignore_case)),
                 arguments.around().is_some(),
-            ),
+            )
+            .on_terminal(io::stdout().is_terminal()),
             joiner: Joiner::default(),
             out: Out::open(!arguments.no_pager && !arguments.follow && arguments.output == Output::Text),
         }

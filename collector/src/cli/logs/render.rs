@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::cli::table;
-use crate::text::harmless;
+use crate::text::{harmless, harmless_json, harmless_lines};
 
 const TIME: Style = Style::new().dimmed();
 const MACHINE: Style = AnsiColor::Cyan.on_default();
@@ -33,7 +33,7 @@ pub(super) enum Output {
     Text,
     /// One JSON object a line, with everything
     Json,
-    /// The body alone, as it was
+    /// The body alone, as it was (on a terminal with control characters escaped)
     Raw,
     /// Comma-separated values, with a header
     Csv,
@@ -48,6 +48,8 @@ pub(super) struct Renderer {
     /// Do records come with those around them?
     has_groups: bool,
     is_first: bool,
+    /// Is it seen as it is written?
+    is_terminal: bool,
 }
 
 impl Renderer {
@@ -63,15 +65,28 @@ impl Renderer {
             needle,
             has_groups,
             is_first: true,
+            is_terminal: false,
         }
+    }
+
+    /// Nothing that is written may steer a terminal.
+    pub(super) const fn on_terminal(mut self, is_terminal: bool) -> Self {
+        self.is_terminal = is_terminal;
+        self
     }
 
     /// One record. What does not match stands around one that does, and is not coloured.
     pub(super) fn record(&mut self, out: &mut impl Write, row: &Value, is_match: bool) -> io::Result<()> {
         let is_first = std::mem::take(&mut self.is_first);
         match self.output {
-            // serde_json escapes control characters itself.
-            Output::Json => writeln!(out, "{row}"),
+            Output::Json => writeln!(out, "{}", harmless_json(&row.to_string())),
+            Output::Raw if self.is_terminal => {
+                writeln!(
+                    out,
+                    "{}",
+                    harmless_lines(&String::from_utf8_lossy(&raw_body(row)))
+                )
+            }
             Output::Raw => {
                 out.write_all(&raw_body(row))?;
                 out.write_all(b"\n")
@@ -83,7 +98,11 @@ impl Renderer {
                 let names: Vec<String> = names().map(|name| (*name).to_owned()).collect();
                 let text = table::csv(&names, &[fields]);
                 let without_header = text.split_once('\n').map_or("", |(_, rest)| rest);
-                out.write_all(if is_first { &text } else { without_header }.as_bytes())
+                let text = if is_first { &text } else { without_header };
+                if self.is_terminal {
+                    return writeln!(out, "{}", harmless_lines(text));
+                }
+                out.write_all(text.as_bytes())
             }
         }
     }
@@ -201,6 +220,25 @@ mod tests {
             "2026 m s: a\\x1b[2Jb\\x0ac\n"
         );
         assert!(!shown(Output::Text, true, None, &[row]).contains("\u{1b}[2J"));
+    }
+
+    #[test]
+    fn no_form_steers_a_terminal() {
+        let row = json!({"time": "2026", "body": "a\u{1b}]0;title\u{7}\u{9b}2J\u{202e}b\nc"});
+        for output in [Output::Text, Output::Json, Output::Raw, Output::Csv] {
+            let mut renderer = Renderer::new(output, false, None, false).on_terminal(true);
+            let mut out = Vec::new();
+            renderer.record(&mut out, &row, true).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                !text.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']),
+                "{output:?}: {text:?}"
+            );
+        }
+        assert!(
+            shown(Output::Raw, false, None, &[row]).contains('\u{1b}'),
+            "a pipe gets it as it was"
+        );
     }
 
     #[test]

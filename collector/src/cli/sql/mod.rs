@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::client::{ApiClient, ClientArguments};
 use super::{CliError, runtime, table};
-use crate::text::harmless;
+use crate::text::{harmless, harmless_json, harmless_lines};
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -87,12 +87,13 @@ async fn answer(client: &ApiClient, query: &str) -> Result<Value, CliError> {
 fn show(answer: &Value, form: Form) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     if form == Form::Json {
-        writeln!(out, "{answer}")?;
+        writeln!(out, "{}", harmless_json(&answer.to_string()))?;
         return Ok(());
     }
     let (columns, rows) =
         parts(answer).ok_or_else(|| CliError::Plain("the answer has no rows".to_owned()))?;
     let text = match form {
+        Form::Csv if io::stdout().is_terminal() => harmless_lines(&table::csv(&columns, &rows)) + "\n",
         Form::Csv => table::csv(&columns, &rows),
         Form::Expanded => expanded(&columns, &rows),
         Form::Table | Form::Json => table::draw(&columns, &rows),
