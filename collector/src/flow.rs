@@ -215,6 +215,8 @@ pub struct SinkProgress {
     pub counts: Mutex<SinkCounts>,
     /// Is it stopped by an error now?
     pub failing: AtomicBool,
+    /// The log has no room before the sink is durable further on.
+    pub awaited: AtomicBool,
 }
 
 /// What a sink did, in records: `read = applied + duplicate + dead_lettered`.
@@ -242,6 +244,7 @@ impl SinkProgress {
             cursor: AtomicU64::new(cursor),
             counts: Mutex::default(),
             failing: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
         })
     }
 

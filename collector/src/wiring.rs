@@ -393,7 +393,7 @@ fn prepare_sinks(
     };
     let progress = SinkProgress::new("store", hold, store.cursor());
     progress.set(store.cursor(), store.durable_cursor(), store.held_cursor());
-    let sink = StoreSink::new(Arc::clone(store), Arc::clone(health))?;
+    let sink = StoreSink::new(Arc::clone(store), Arc::clone(health), Arc::clone(&progress))?;
     let mut sinks: Vec<PreparedSink> = vec![(Box::new(sink), progress)];
     if config.console.enabled {
         let cursor = if config.console.start == Start::Now {

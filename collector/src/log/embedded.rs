@@ -332,6 +332,7 @@ impl Writer {
             Err(trouble) => {
                 let verdict = trouble.verdict();
                 self.health.raise(SUBJECT, trouble.code, trouble.message.clone());
+                self.await_sinks(trouble.wanted > 0);
                 self.trouble = Some(trouble);
                 verdict
             }
@@ -356,10 +357,18 @@ impl Writer {
             .fetch_add(group.len() as u64, Ordering::Relaxed);
         self.status.bytes.store(self.log.bytes(), Ordering::Relaxed);
         if self.trouble.take().is_some() {
+            self.await_sinks(false);
             self.health.clear(SUBJECT);
             tracing::info!("the commit log takes entries again");
         }
         Ok(())
+    }
+
+    /// Sinks make durable at once what they have, where that makes room.
+    fn await_sinks(&self, awaited: bool) {
+        for sink in &self.sinks {
+            sink.awaited.store(awaited, Ordering::Relaxed);
+        }
     }
 
     /// After a failure: reopens and verifies, not more often than every half pause.
@@ -398,7 +407,11 @@ impl Writer {
             });
         }
         let wanted = self.settings.keep_free_bytes.saturating_add(bytes);
-        match self.disk.available_bytes(&self.settings.dir) {
+        let available = |log: &Self| log.disk.available_bytes(&log.settings.dir);
+        if available(self).is_ok_and(|available| available < wanted) {
+            self.free(true)?;
+        }
+        match available(self) {
             Ok(available) if available < wanted => {
                 let message = format!(
                     "the file system of {} has {} bytes left, {} are kept free; agents wait until there is room",
@@ -475,6 +488,7 @@ impl Writer {
         match done {
             Ok(()) if was_in_trouble => {
                 self.trouble = None;
+                self.await_sinks(false);
                 self.health.clear(SUBJECT);
                 tracing::info!("the commit log takes entries again");
             }

@@ -166,7 +166,11 @@ fn at_every_failing_change_nothing_that_was_called_durable_is_lost() {
 #[test]
 fn a_full_disk_makes_agents_wait_and_goes_on_when_there_is_room() {
     let disk = FaultDisk::new(1);
-    let fixture = start(&disk, settings(), Vec::new());
+    let fixture = start(
+        &disk,
+        settings(),
+        vec![SinkProgress::new("store", Hold::Always, 1)],
+    );
     fixture.submit(1, 100);
     disk.set_capacity(10_000);
     let verdicts = fixture.submit(3, 8_000);
@@ -183,17 +187,28 @@ fn a_full_disk_makes_agents_wait_and_goes_on_when_there_is_room() {
 fn room_for_the_sinks_is_kept_free() {
     let disk = FaultDisk::new(1);
     disk.set_capacity(1 << 20);
+    let sink = SinkProgress::new("store", Hold::Always, 1);
     let fixture = start(
         &disk,
         LogSettings {
             keep_free_bytes: 1 << 19,
             ..settings()
         },
-        Vec::new(),
+        vec![Arc::clone(&sink)],
     );
     assert_eq!(code(&fixture.submit(1, 100_000)[0]), "durable");
     assert_eq!(code(&fixture.submit(1, 500_000)[0]), "E0401");
+    assert!(
+        sink.awaited.load(Ordering::Relaxed),
+        "the sink is to make durable what it has"
+    );
     assert_eq!(code(&fixture.submit(1, 100_000)[0]), "durable");
+    assert_eq!(code(&fixture.submit(1, 500_000)[0]), "E0401");
+    // What nobody needs any more goes, though it lies in the segment that is written.
+    let end = fixture.log.view.durable_end();
+    sink.set(end, end, end);
+    assert_eq!(code(&fixture.submit(1, 500_000)[0]), "durable");
+    assert!(!sink.awaited.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! entries go in meanwhile; a third keeps them in order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::maintainer::Maintainer;
 use super::{Outcome, Remedy, Sink, SinkError};
+use crate::flow::SinkProgress;
 use crate::health::Health;
 
 /// How often the age of what is in memory is looked at.
@@ -29,12 +31,16 @@ pub struct StoreSink {
 }
 
 impl StoreSink {
-    /// Over an open store.
+    /// Over an open store; `progress` says when the log waits for it.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn new(store: Arc<EmbeddedStore>, health: Arc<Health>) -> std::io::Result<Self> {
-        let flusher = Flusher::start(Arc::clone(&store), health)?;
+    pub fn new(
+        store: Arc<EmbeddedStore>,
+        health: Arc<Health>,
+        progress: Arc<SinkProgress>,
+    ) -> std::io::Result<Self> {
+        let flusher = Flusher::start(Arc::clone(&store), health, progress)?;
         let maintainer = Maintainer::start(Arc::clone(&store))?;
         Ok(Self {
             store,
@@ -144,12 +150,16 @@ impl Signal {
 }
 
 impl Flusher {
-    fn start(store: Arc<EmbeddedStore>, health: Arc<Health>) -> std::io::Result<Self> {
+    fn start(
+        store: Arc<EmbeddedStore>,
+        health: Arc<Health>,
+        progress: Arc<SinkProgress>,
+    ) -> std::io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let waiting = Arc::clone(&signal);
         let thread = std::thread::Builder::new()
             .name("store-flush".to_owned())
-            .spawn(move || flush_when_due(&store, &health, &waiting))?;
+            .spawn(move || flush_when_due(&store, &health, &progress, &waiting))?;
         Ok(Self {
             signal,
             thread: Some(thread),
@@ -176,11 +186,13 @@ impl Drop for Flusher {
     }
 }
 
-fn flush_when_due(store: &EmbeddedStore, health: &Health, signal: &Signal) {
+fn flush_when_due(store: &EmbeddedStore, health: &Health, progress: &SinkProgress, signal: &Signal) {
     let mut pause = FLUSH_CHECK_INTERVAL;
     let mut failed = false;
     while signal.wait(pause) {
-        if !failed && !store.flush_due() {
+        // A log without room waits for what is in memory only.
+        let is_awaited = progress.awaited.load(Ordering::Relaxed) && store.durable_cursor() < store.cursor();
+        if !failed && !is_awaited && !store.flush_due() {
             continue;
         }
         match store.flush() {
