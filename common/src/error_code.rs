@@ -75,7 +75,7 @@ codes! {
     TOKEN_MALFORMED = "E0202", "the token is not a valid EdgeLogger token",
         "Copy the whole token, three parts joined by dots, without quotes or line breaks; or make one with `edgelogger-collector token create`.";
     WRONG_INSTANCE = "E0203", "another installation uses this agent identity",
-        "Give each machine its own agent name and token. After cloning an image, delete the agent's state directory on the clone; after moving an agent for good, release the identity on the collector.";
+        "Give each machine its own agent name and token. After cloning an image, delete the agent's state directory on the clone; after moving an agent for good, stop it where it was.";
     STALE_EPOCH = "E0204", "a newer session of the same agent took over",
         "Nothing, if the agent was restarted. If it repeats, two processes run from the same state directory: stop one.";
     UNKNOWN_PROTOCOL = "E0205", "no protocol version in common",
@@ -95,7 +95,7 @@ codes! {
     TOKEN_BAD_CLAIM = "E0212", "the token lacks a required claim or has one that cannot be used",
         "iss, aud, sub, iat, nbf, exp and jti are all required. Make the token with `edgelogger-collector token create`.";
     KEY_UNUSABLE = "E0213", "a key or certificate file cannot be used",
-        "Check path, owner and permissions; restore the file from a backup. Deleting it makes a new one, and everything that trusted the old one must then be renewed.";
+        "Check path, owner and permissions; restore the file from a backup. A key of the collector that is deleted is made anew, and everything that trusted the old one must then be renewed.";
     TLS_UNKNOWN_CA = "E0214", "the certificate is not signed by the trusted CA",
         "Copy ca.pem from the collector's TLS directory to the agent. If it used to work, the CA was replaced, or something intercepts the connection.";
     TLS_WRONG_NAME = "E0215", "the certificate is for other names",

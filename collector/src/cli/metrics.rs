@@ -27,7 +27,7 @@ Examples:
     edgelogger-collector metrics system.cpu.utilization --machine machine-17 --since 6h --plot
     edgelogger-collector metrics system.cpu.utilization --machine machine-17 --step 5m --aggregate max --table
   Traffic of all machines together:
-    edgelogger-collector metrics system.network.io --aggregate rate --group-by label.direction")]
+    edgelogger-collector metrics system.network.io --aggregate rate --group-by label.network.io.direction")]
 pub(super) struct MetricsArguments {
     /// A metric; without one, all of them are listed
     name: Option<String>,
