@@ -407,11 +407,12 @@ impl Writer {
             });
         }
         let wanted = self.settings.keep_free_bytes.saturating_add(bytes);
-        let available = |log: &Self| log.disk.available_bytes(&log.settings.dir);
-        if available(self).is_ok_and(|available| available < wanted) {
+        let mut available = self.disk.available_bytes(&self.settings.dir);
+        if matches!(available, Ok(available) if available < wanted) {
             self.free(true)?;
+            available = self.disk.available_bytes(&self.settings.dir);
         }
-        match available(self) {
+        match available {
             Ok(available) if available < wanted => {
                 let message = format!(
                     "the file system of {} has {} bytes left, {} are kept free; agents wait until there is room",
